@@ -23,6 +23,8 @@ const (
 	MaxShard = MaxStripe
 	// Block is the unit of checksums and of alignment, in bytes.
 	Block = 4096
+	// MaxShards bounds k+m.
+	MaxShards = 32
 	// CopyMax is the largest stripe, in bytes, that is stored as m+1 whole
 	// copies: three small writes beat six.
 	CopyMax = 64 << 10
