@@ -1,0 +1,235 @@
+// Package layout keeps the import graph the shape that the design draws: which
+// room may import which, which room alone may import a library, and how large
+// a file may grow.
+package layout
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "dos/"
+
+// may lists what each room may import of this module, tests aside. A trailing
+// slash means everything below. A room that is not listed may not exist.
+var may = map[string][]string{
+	"internal/disk":  {},
+	"internal/rpc":   {},
+	"internal/admin": {"meta"},
+	"internal/node":  {"chunk", "chunk/", "meta", "meta/", "procfs", "procfs/", "fuse", "fuse/", "internal/"},
+
+	"chunk":           {},
+	"chunk/erasure":   {"chunk"},
+	"chunk/disk":      {"chunk", "internal/"},
+	"chunk/mem":       {"chunk", "internal/"},
+	"chunk/rpc":       {"chunk", "internal/"},
+	"chunk/storetest": {"chunk"},
+	"chunk/stripe":    {"chunk", "chunk/erasure"},
+	"chunk/repair":    {"chunk", "chunk/"},
+	"chunk/fold":      {"chunk", "chunk/"},
+	"chunk/node":      {"chunk", "chunk/", "internal/"},
+
+	"meta":           {"chunk"},
+	"meta/state":     {"meta"},
+	"meta/session":   {"meta", "meta/state"},
+	"meta/namespace": {"chunk", "meta", "meta/state", "meta/session"},
+	"meta/members":   {"chunk", "meta", "meta/state", "meta/session"},
+	"meta/replica":   {"meta", "meta/state", "internal/disk"},
+	"meta/rpc":       {"chunk", "meta", "meta/", "internal/rpc"},
+	"meta/node":      {"chunk", "meta", "meta/", "internal/disk"},
+	"meta/client":    {"chunk", "meta", "meta/"},
+	"meta/metatest":  {"chunk", "meta", "meta/"},
+
+	"procfs":         {"meta"},
+	"procfs/cluster": {"meta", "procfs"},
+	"procfs/nodes":   {"meta", "procfs"},
+
+	"fuse/vfs": {"chunk", "chunk/stripe", "meta"},
+	"fuse":     {"fuse/vfs", "meta", "procfs"},
+
+	"cmd/dosmount": {"internal/"},
+	"cmd/dosctl":   {"internal/", "meta", "meta/"},
+
+	"bench":        {},
+	"test/cluster": {},
+	"test/posix":   {},
+	"test/fault":   {"test/cluster"},
+	"test/layout":  {},
+}
+
+// libraries lists which rooms may import each library, by module path. A room
+// that ends in "/rpc" stands for all of that name. A library that is not
+// listed may not be imported at all: it needs a reason first, here and in the README.
+var libraries = map[string][]string{
+	"github.com/hanwen/go-fuse/v2":     {"fuse", "bench"},
+	"google.golang.org/grpc":           {"internal/rpc", "*/rpc"},
+	"google.golang.org/protobuf":       {"internal/rpc", "*/rpc"},
+	"github.com/hashicorp/raft":        {"meta/replica"},
+	"github.com/hashicorp/raft-wal":    {"meta/replica"},
+	"github.com/hashicorp/go-hclog":    {"meta/replica"},
+	"github.com/dgraph-io/badger/v4":   {"meta/replica"},
+	"github.com/fxamacker/cbor/v2":     {"meta/state", "internal/rpc"},
+	"github.com/google/btree":          {"meta/state", "chunk/*"},
+	"github.com/klauspost/reedsolomon": {"chunk/erasure"},
+	"golang.org/x/sync":                {"*"},
+	"golang.org/x/sys":                 {"*"},
+}
+
+func TestImports(t *testing.T) {
+	for _, p := range packages(t) {
+		room := strings.TrimPrefix(p.ImportPath, module)
+		allowed, ok := may[room]
+		if !ok {
+			t.Errorf("%s is not in the table; say what it owns and what it may import", room)
+		}
+		for _, imp := range p.Imports {
+			if dep, ours := strings.CutPrefix(imp, module); ours {
+				if !slices.ContainsFunc(allowed, func(a string) bool {
+					return dep == a || strings.HasSuffix(a, "/") && strings.HasPrefix(dep, a)
+				}) {
+					t.Errorf("%s may not import %s", room, dep)
+				}
+				continue
+			}
+			if first, _, _ := strings.Cut(imp, "/"); !strings.Contains(first, ".") {
+				continue // the standard library
+			}
+			lib, rooms := library(imp)
+			switch {
+			case lib == "":
+				t.Errorf("%s imports %s, which is not in the table of libraries", room, imp)
+			case !slices.ContainsFunc(rooms, func(pattern string) bool { return matches(pattern, room) }):
+				t.Errorf("%s may not import %s: it is confined to %s", room, imp, strings.Join(rooms, ", "))
+			}
+		}
+	}
+}
+
+// TestTable keeps rooms that no longer exist out of the table.
+func TestTable(t *testing.T) {
+	exist := make(map[string]bool)
+	for _, p := range packages(t) {
+		exist[strings.TrimPrefix(p.ImportPath, module)] = true
+	}
+	for room := range may {
+		if !exist[room] {
+			t.Errorf("%s is in the table and does not exist", room)
+		}
+	}
+}
+
+// TestReadme holds the README to naming each library that is used.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := make(map[string]bool)
+	for _, p := range packages(t) {
+		for _, imp := range p.Imports {
+			if lib, _ := library(imp); lib != "" {
+				used[lib] = true
+			}
+		}
+	}
+	for lib := range used {
+		if !strings.Contains(string(readme), lib) {
+			t.Errorf("README.md does not say why %s is used", lib)
+		}
+	}
+	for lib := range libraries {
+		if !used[lib] {
+			t.Errorf("%s is in the table of libraries and nothing imports it", lib)
+		}
+	}
+}
+
+// maxFile is the size in bytes from which a source file has become a hall.
+const maxFile = 40 << 10
+
+func TestFileSizes(t *testing.T) {
+	root := "../.."
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != root && strings.HasPrefix(d.Name(), "."):
+			return fs.SkipDir
+		case d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, ".pb.go"):
+			return nil
+		}
+		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // an editor's temporary file
+		}
+		if err == nil && info.Size() > maxFile {
+			t.Errorf("%s has %d bytes, over %d: it is more than one room", path, info.Size(), maxFile)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+type pkg struct {
+	ImportPath string
+	Imports    []string
+}
+
+// packages lists the packages of the module with what they import, tests aside.
+func packages(t *testing.T) []pkg {
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", "./...")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go list: %v\n%s", err, exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var all []pkg
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := dec.Decode(&p); err == io.EOF {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// library finds the library that an import path belongs to; the longest match
+// wins, so that raft-wal is not raft.
+func library(imp string) (lib string, rooms []string) {
+	for l, r := range libraries {
+		if (imp == l || strings.HasPrefix(imp, l+"/")) && len(l) > len(lib) {
+			lib, rooms = l, r
+		}
+	}
+	return lib, rooms
+}
+
+// matches reports whether a room is one that the pattern means: a room's name,
+// "*" for all, "*/name" for every room of that name, "room/*" for all below.
+func matches(pattern, room string) bool {
+	switch {
+	case pattern == "*":
+		return true
+	case strings.HasPrefix(pattern, "*/"):
+		return strings.HasSuffix(room, pattern[1:])
+	case strings.HasSuffix(pattern, "/*"):
+		return strings.HasPrefix(room, pattern[:len(pattern)-1])
+	}
+	return room == pattern
+}
