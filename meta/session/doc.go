@@ -1,0 +1,2 @@
+// Package session knows who takes part: sessions and the stripe IDs they reserved.
+package session
