@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,8 +33,12 @@ func (s service) Dump(_ context.Context, w io.Writer) error {
 
 func dial(t *testing.T, s admin.Service) *admin.Client {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "sock")
-	l, err := net.Listen("unix", path)
+	path := filepath.Join(t.TempDir(), strings.Repeat("d", 120)) // too long for a socket's address
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(path, "sock")
+	l, err := admin.Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,10 +19,9 @@ type Client struct{ http http.Client }
 
 // Dial returns a client of the socket at path. Nothing is sent yet.
 func Dial(path string) *Client {
-	var dialer net.Dialer
 	return &Client{http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", path)
+			return connect(ctx, path)
 		},
 		DisableKeepAlives: true,
 	}}}
