@@ -1,0 +1,215 @@
+package node
+
+import (
+	"bufio"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"dos/chunk"
+	"dos/internal/admin"
+)
+
+// A data directory of an embedded cluster:
+//
+//	format    text, below; made last, so that a directory with it is whole
+//	lock      flock(2) while a process uses the directory
+//	sock      the administration's socket, mode 0600, while one runs
+//	meta/     of meta/node
+//	chunk/N/  of chunk/node, one a store, from 0
+//
+// The format file is lines of "key value":
+//
+//	dos-data 1
+//	cluster 32 hexadecimal digits
+//	code 4+2
+//
+// A reader refuses a version it does not know.
+const formatVersion = 1
+
+// ErrNotRunning says that no dos runs on a data directory.
+var ErrNotRunning = errors.New("no dos runs")
+
+// dataDir is a data directory that this process has for itself.
+type dataDir struct {
+	path    string
+	lock    *os.File
+	cluster [16]byte // the cluster's identity
+	code    chunk.Code
+}
+
+// openData takes a data directory, and makes it if create is set and it is
+// missing or empty. want is the code of a new one and must be that of an old
+// one, unless it is zero. Nothing is touched when it fails.
+func openData(path string, want chunk.Code, create bool) (_ *dataDir, err error) {
+	text, err := os.ReadFile(filepath.Join(path, "format"))
+	fresh := errors.Is(err, os.ErrNotExist)
+	switch {
+	case fresh && !create:
+		return nil, fmt.Errorf("%s is not a data directory of dos", path)
+	case fresh:
+		if err := mayMake(path); err != nil {
+			return nil, err
+		}
+	case err != nil:
+		return nil, err
+	}
+	d := &dataDir{path: path}
+	if !fresh {
+		if err := d.parse(string(text)); err != nil {
+			return nil, fmt.Errorf("%s: %w", filepath.Join(path, "format"), err)
+		}
+		if want != (chunk.Code{}) && want != d.code {
+			return nil, fmt.Errorf("%s was made with --ec %v, not %v; leave --ec out or say %v", path, d.code, want, d.code)
+		}
+	} else if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, err
+	}
+	if d.lock, err = os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			d.Close()
+		}
+	}()
+	if err := syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%s is in use by another dos (%s)", path, holder(d.lock))
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	if err := noteHolder(d.lock); err != nil {
+		return nil, err
+	}
+	if !fresh {
+		return d, nil
+	}
+	if d.code = want; want == (chunk.Code{}) {
+		d.code = chunk.Code{K: 4, M: 2}
+	}
+	if _, err := rand.Read(d.cluster[:]); err != nil {
+		return nil, err
+	}
+	return d, d.write()
+}
+
+// mayMake says whether path can become a data directory: it is missing, or
+// holds nothing but what a start that was cut short, or a log, left there.
+func mayMake(path string) error {
+	list, err := os.ReadDir(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		switch e.Name() {
+		case "lock", "format.new", "dosmount.log", "lost+found":
+		default:
+			return fmt.Errorf("%s is neither empty nor a data directory of dos (it has %q)", path, e.Name())
+		}
+	}
+	return nil
+}
+
+func (d *dataDir) parse(text string) error {
+	var version int
+	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+		key, val, _ := strings.Cut(lines.Text(), " ")
+		switch key {
+		case "dos-data":
+			if _, err := fmt.Sscanf(val, "%d", &version); err != nil || version < 1 {
+				return fmt.Errorf("bad version %q", val)
+			}
+			if version > formatVersion {
+				return fmt.Errorf("format %d is newer than this program's, %d; use a newer dos", version, formatVersion)
+			}
+		case "cluster":
+			if n, err := hex.Decode(d.cluster[:], []byte(val)); err != nil || n != len(d.cluster) {
+				return fmt.Errorf("bad cluster %q", val)
+			}
+		case "code":
+			if n, _ := fmt.Sscanf(val, "%d+%d", &d.code.K, &d.code.M); n != 2 || d.code.K < 1 || d.code.M < 1 || d.code.Shards() > chunk.MaxShards {
+				return fmt.Errorf("bad code %q", val)
+			}
+		default:
+			return fmt.Errorf("unknown line %q", lines.Text())
+		}
+	}
+	if version == 0 || d.code.K == 0 || d.cluster == ([16]byte{}) {
+		return errors.New("is not whole")
+	}
+	return nil
+}
+
+// write makes the format file, whole or not at all.
+func (d *dataDir) write() error {
+	text := fmt.Sprintf("dos-data %d\ncluster %x\ncode %v\n", formatVersion, d.cluster, d.code)
+	name := filepath.Join(d.path, "format")
+	f, err := os.OpenFile(name+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(name+".new", name); err != nil {
+		return err
+	}
+	dir, err := os.Open(d.path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+// Close gives the directory up.
+func (d *dataDir) Close() error { return d.lock.Close() }
+
+// meta is the folder of the metadata member.
+func (d *dataDir) meta() string { return filepath.Join(d.path, "meta") }
+
+// store is the folder of the i-th chunk store.
+func (d *dataDir) store(i int) string { return filepath.Join(d.path, "chunk", fmt.Sprint(i)) }
+
+func noteHolder(lock *os.File) error {
+	if err := lock.Truncate(0); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(lock, "process %d\n", os.Getpid())
+	return err
+}
+
+func holder(lock *os.File) string {
+	text := make([]byte, 64)
+	n, _ := lock.ReadAt(text, 0)
+	return strings.TrimSpace(string(text[:n]))
+}
+
+// listen opens the administration's socket. One that a crash left is replaced:
+// whoever holds the directory's lock is the only one who may listen.
+func (d *dataDir) listen() (net.Listener, error) {
+	name := filepath.Join(d.path, "sock")
+	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := admin.Listen(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(name, 0o600); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
