@@ -18,6 +18,9 @@ type kept struct {
 // Slots is the number of requests a session may have under way at once.
 const Slots = 256
 
+// keptOverhead is more than a kept row needs beside the reply's body.
+const keptOverhead = 64
+
 func slotKey(s meta.SessionID, slot uint16) []byte {
 	k := binary.BigEndian.AppendUint64([]byte("1"), uint64(s))
 	return binary.BigEndian.AppendUint16(k, slot)

@@ -71,6 +71,7 @@ type Tx struct {
 
 	store Store
 	undo  []undo
+	fault error // a row over the limits; the command fails with it
 }
 
 type undo struct {
@@ -81,12 +82,19 @@ type undo struct {
 // Get returns the value of key. It stays valid and must not be modified.
 func (tx *Tx) Get(key []byte) ([]byte, bool) { return tx.store.Get(key) }
 
-// Scan is Reader.Scan. A handler may write while it scans; whether the scan
-// sees that is not defined.
+// Scan is Reader.Scan. A handler may write while it scans; the scan sees what it
+// does to keys further on.
 func (tx *Tx) Scan(from, to []byte) Seq { return tx.store.Scan(from, to) }
 
-// Set puts val at key; both must not be modified afterwards.
+// Set puts val at key; both must not be modified afterwards. A row over the
+// limits makes the command fail with TooLarge, whatever the handler returns.
 func (tx *Tx) Set(key, val []byte) {
+	if len(key) == 0 || len(key) > MaxKey || len(val) > MaxValue {
+		if tx.fault == nil {
+			tx.fault = fmt.Errorf("row with a key of %d and a value of %d bytes: %w", len(key), len(val), meta.TooLarge)
+		}
+		return
+	}
 	tx.remember(key)
 	tx.store.Set(key, val)
 }
@@ -142,8 +150,10 @@ func Query[Req, Resp any](m *Machine, op Op, name string, fn func(Reader, Req) (
 
 func call[Req, Resp any](body []byte, fn func(Req) (Resp, error)) ([]byte, error) {
 	var req Req
-	if err := Unmarshal(body, &req); err != nil {
-		return nil, fmt.Errorf("%w: %v", meta.Invalid, err)
+	if Unmarshal(body, &req) != nil {
+		// The decoder's own words may change with its version, and replies are
+		// the same on every replica.
+		return nil, fmt.Errorf("the request does not decode: %w", meta.Invalid)
 	}
 	resp, err := fn(req)
 	if err != nil {
@@ -198,6 +208,12 @@ func (m *Machine) Apply(s Store, cmd Command) Reply {
 	}
 	tx := &Tx{Now: time.Unix(0, cmd.Time), Session: cmd.Session, store: s}
 	body, err := run(tx, cmd.Body)
+	switch {
+	case tx.fault != nil:
+		err = tx.fault
+	case err == nil && cmd.Seq != 0 && len(body) > MaxValue-keptOverhead:
+		err = fmt.Errorf("reply of %d bytes cannot be kept: %w", len(body), meta.TooLarge)
+	}
 	if err != nil {
 		tx.rollback()
 	}
@@ -218,6 +234,9 @@ func (m *Machine) Answer(r Reader, op Op, body []byte) Reply {
 	return m.reply(op, out, err)
 }
 
+// maxText bounds the text of an error in a reply, which may be kept.
+const maxText = 1 << 10
+
 func (m *Machine) reply(op Op, body []byte, err error) Reply {
 	if err == nil {
 		return Reply{Body: body}
@@ -229,5 +248,6 @@ func (m *Machine) reply(op Op, body []byte, err error) Reply {
 	if err == error(kind) {
 		return Reply{Kind: kind}
 	}
-	return Reply{Kind: kind, Text: m.names[op] + ": " + err.Error()}
+	text := m.names[op] + ": " + err.Error()
+	return Reply{Kind: kind, Text: text[:min(len(text), maxText)]}
 }

@@ -19,8 +19,14 @@ type Reader interface {
 	Scan(from, to []byte) Seq
 }
 
+// Limits of a row. The replica's disk has none that are lower.
+const (
+	MaxKey   = 4 << 10   // bytes of a key
+	MaxValue = 512 << 10 // bytes of a value; a reply that is kept is one
+)
+
 // A Store is an ordered key space that can be changed. It keeps the slices it
-// is given: they must not be modified afterwards.
+// is given: they must not be modified afterwards. Keys are not empty.
 type Store interface {
 	Reader
 	Set(key, val []byte)
@@ -46,6 +52,7 @@ type Overlay struct {
 	below   Reader
 	changes *btree.BTreeG[change]
 	bytes   int
+	edits   uint64 // grows with every change, so that a scan notices one
 }
 
 type change struct {
@@ -92,6 +99,7 @@ func (o *Overlay) Set(key, val []byte) {
 
 func (o *Overlay) Delete(key []byte) {
 	if o.below == nil {
+		o.edits++
 		if old, ok := o.changes.Delete(change{key: key}); ok {
 			o.bytes -= len(old.key) + len(old.val)
 		}
@@ -101,36 +109,52 @@ func (o *Overlay) Delete(key []byte) {
 }
 
 func (o *Overlay) put(c change) {
+	o.edits++
 	if old, ok := o.changes.ReplaceOrInsert(c); ok {
 		o.bytes -= len(old.key) + len(old.val)
 	}
 	o.bytes += len(c.key) + len(c.val)
 }
 
-// Scan sees the changes that were made before it reached their keys. It holds
-// no lock or cursor on the changes between two yields, so its user may write.
+// Scan may be used while its user writes: it yields what the keys that it has
+// yet to reach hold when it reaches them. What it yields does not depend on
+// which rows are changes and which lie below, since that differs between
+// replicas.
 func (o *Overlay) Scan(from, to []byte) Seq {
 	return func(yield func(key, val []byte) bool) {
 		next, stop := pull(o.below, from, to)
 		defer stop()
 		key, val, more := next()
 		own, ours := o.first(from, to)
-		for more || ours {
-			switch order := bytes.Compare(own.key, key); {
-			case ours && (!more || order <= 0):
-				if more && order == 0 {
+		var last []byte // the last key passed
+		seen := o.edits
+		for {
+			if o.edits != seen && last != nil {
+				own, ours = o.first(append(bytes.Clone(last), 0), to)
+				seen = o.edits
+			}
+			var k, v []byte
+			switch {
+			case ours && (!more || bytes.Compare(own.key, key) <= 0):
+				if more && bytes.Equal(own.key, key) {
 					key, val, more = next()
 				}
-				at := own
-				if !at.deleted && !yield(at.key, at.val) {
-					return
+				c := own
+				last = c.key
+				own, ours = o.first(append(bytes.Clone(last), 0), to)
+				if c.deleted {
+					continue
 				}
-				own, ours = o.first(append(bytes.Clone(at.key), 0), to)
-			default:
-				if !yield(key, val) {
-					return
-				}
+				k, v = c.key, c.val
+			case more:
+				k, v = key, val
+				last = k
 				key, val, more = next()
+			default:
+				return
+			}
+			if !yield(k, v) {
+				return
 			}
 		}
 	}
