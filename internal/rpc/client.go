@@ -1,0 +1,173 @@
+package rpc
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+)
+
+// ClientConfig says how to reach a peer. Zero fields mean the defaults beside them.
+type ClientConfig struct {
+	// TLS is required, except for unix sockets and when Plain is set.
+	TLS   *tls.Config
+	Plain bool // no TLS; for tests
+	// Conns is the number of connections to the peer; 2. One alone tops out at
+	// the speed of one core.
+	Conns int
+	// Timeout bounds each call whose context has no earlier deadline, and each
+	// wait for the next frame of an answer; DefaultTimeout.
+	Timeout time.Duration
+}
+
+// A Client is a peer that calls can be made to. Its methods may be called
+// concurrently. Connections are made when they are needed and made again when
+// they break; a call never waits for a peer that does not answer to dialling.
+type Client struct {
+	addr    string
+	timeout time.Duration
+	conns   []*grpc.ClientConn
+	next    atomic.Uint32
+}
+
+// Dial returns a client of the peer at addr, HOST:PORT or unix:PATH. It does
+// not connect yet. The caller must Close it.
+func Dial(addr string, c ClientConfig) (*Client, error) {
+	if c.Conns == 0 {
+		c.Conns = 2
+	}
+	if c.Timeout == 0 {
+		c.Timeout = DefaultTimeout
+	}
+	path, unix := strings.CutPrefix(addr, "unix:")
+	creds := insecure.NewCredentials()
+	switch {
+	case c.TLS != nil:
+		config := modern(c.TLS)
+		if host, _, err := net.SplitHostPort(addr); err == nil && config.ServerName == "" {
+			config.ServerName = host
+		}
+		creds = credentials.NewTLS(config)
+	case !c.Plain && !unix:
+		return nil, fmt.Errorf("rpc: %s: dialling needs TLS", addr)
+	}
+	dial := func(ctx context.Context, _ string) (net.Conn, error) {
+		var d net.Dialer
+		if unix {
+			return d.DialContext(ctx, "unix", path)
+		}
+		return d.DialContext(ctx, "tcp", addr)
+	}
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		grpc.WithContextDialer(dial),
+		grpc.WithDefaultCallOptions(
+			grpc.ForceCodecV2(codec{}),
+			grpc.MaxCallRecvMsgSize(maxFrame),
+			grpc.MaxCallSendMsgSize(maxFrame),
+		),
+		grpc.WithInitialWindowSize(window),
+		grpc.WithInitialConnWindowSize(window),
+		grpc.WithReadBufferSize(buffer),
+		grpc.WithWriteBufferSize(buffer),
+		grpc.WithSharedWriteBuffer(true),
+		grpc.WithMaxHeaderListSize(MaxHeader),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepTime, Timeout: keepTimeout, PermitWithoutStream: true}),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: retryMin, Multiplier: 1.6, Jitter: 0.2, MaxDelay: retryMax},
+			MinConnectTimeout: handshake,
+		}),
+		grpc.WithDisableRetry(), // a request may be executed twice; who may resend it is decided above
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDisableHealthCheck(),
+		grpc.WithNoProxy(),
+	}
+	if c.TLS == nil {
+		options = append(options, grpc.WithAuthority("dos")) // with TLS it is the server's name
+	}
+	client := &Client{addr: addr, timeout: c.Timeout}
+	for range c.Conns {
+		conn, err := grpc.NewClient("passthrough:///peer", options...)
+		if err != nil {
+			client.Close()
+			return nil, fmt.Errorf("rpc: %s: %w", addr, err)
+		}
+		client.conns = append(client.conns, conn)
+	}
+	return client, nil
+}
+
+// Addr is the address that was dialled.
+func (c *Client) Addr() string { return c.addr }
+
+// Close breaks all connections; calls under way fail.
+func (c *Client) Close() {
+	for _, conn := range c.conns {
+		conn.Close() //nolint:errcheck // it only says that it was closed before
+	}
+}
+
+func (c *Client) conn() *grpc.ClientConn {
+	return c.conns[c.next.Add(1)%uint32(len(c.conns))]
+}
+
+// Call sends req, whose payload it gives away, and fills resp, which the caller must free.
+func (c *Client) Call(ctx context.Context, service, method string, req, resp *Frame) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	err := c.conn().Invoke(ctx, "/"+service+"/"+method, req, resp)
+	req.Free() // what the transport did not take
+	if err != nil {
+		resp.Free()
+		return explain(ctx, c.addr, err)
+	}
+	return nil
+}
+
+// Open begins a stream, which ends with ctx: the caller must cancel it.
+func (c *Client) Open(ctx context.Context, service, method string) (*Stream, error) {
+	desc := &grpc.StreamDesc{StreamName: method, ServerStreams: true, ClientStreams: true}
+	s, err := c.conn().NewStream(ctx, desc, "/"+service+"/"+method)
+	if err != nil {
+		return nil, explain(ctx, c.addr, err)
+	}
+	return &Stream{wire: s, peer: c.addr}, nil
+}
+
+// explain turns what gRPC says into one of our errors or the context's.
+func explain(ctx context.Context, peer string, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return fmt.Errorf("rpc: %s: %w", peer, cause)
+	}
+	s, ok := status.FromError(err)
+	if !ok {
+		return fmt.Errorf("%w: %s: %v", ErrDown, peer, err)
+	}
+	switch s.Code() {
+	case codes.Unavailable, codes.Aborted:
+		return fmt.Errorf("%w: %s: %s", ErrDown, peer, s.Message())
+	case codes.DeadlineExceeded: // the server's clock was first
+		return fmt.Errorf("rpc: %s: %w", peer, context.DeadlineExceeded)
+	case codes.Canceled: // not by us: the connection was closed
+		return fmt.Errorf("%w: %s: %s", ErrDown, peer, s.Message())
+	}
+	return fmt.Errorf("%w: %s: %s", ErrRefused, peer, s.Message())
+}
+
+// Down reports whether err says that the way to the peer is broken, or that it
+// did not answer in time.
+func Down(err error) bool {
+	return errors.Is(err, ErrDown) || errors.Is(err, context.DeadlineExceeded)
+}
