@@ -1,0 +1,243 @@
+package fuse
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	raw "github.com/hanwen/go-fuse/v2/fuse"
+
+	"dos/fuse/vfs"
+	"dos/meta"
+	"dos/procfs"
+)
+
+// files answers the kernel's requests. Its methods are called concurrently,
+// each in a goroutine of go-fuse. Requests and their buffers are go-fuse's: they
+// are used only until the method returns.
+type files struct {
+	raw.RawFileSystem // answers ENOSYS to what is not here: the kernel then stops asking
+
+	ctx     context.Context // of plain operations; never ends
+	fs      *vfs.FS
+	root    meta.Ino
+	mux     *procfs.Mux // nil if there are no special directories
+	timeout time.Duration
+	failed  func(op string, err error)
+	log     *slog.Logger
+	started meta.Time
+	ending  atomic.Bool // the mount is detached: write no more
+
+	special table
+	open    handles[*file]
+	dirs    handles[*dir]
+
+	mu      sync.Mutex
+	writers map[meta.Ino]int // open for writing; guarded by mu
+	bare    bareness
+}
+
+func newFiles(ctx context.Context, cfg Config) *files {
+	return &files{
+		RawFileSystem: raw.NewDefaultRawFileSystem(),
+		ctx:           ctx,
+		fs:            cfg.FS,
+		root:          cfg.Root,
+		mux:           cfg.Special,
+		timeout:       cfg.Timeout,
+		failed:        cfg.Failed,
+		log:           cfg.Log,
+		started:       meta.At(time.Now()),
+		writers:       make(map[meta.Ino]int),
+	}
+}
+
+func (f *files) String() string { return "dos" }
+
+// closeAll ends what the kernel did not release: it does not when the
+// connection was cut.
+func (f *files) closeAll() {
+	for _, h := range f.open.drain() {
+		f.release(h)
+	}
+	for _, d := range f.dirs.drain() {
+		d.release()
+	}
+}
+
+// ino is the inode that the kernel knows as nodeid.
+func (f *files) ino(nodeid uint64) meta.Ino {
+	if nodeid == raw.FUSE_ROOT_ID {
+		return f.root
+	}
+	return meta.Ino(nodeid)
+}
+
+func (f *files) nodeid(ino meta.Ino) uint64 {
+	if ino == f.root {
+		return raw.FUSE_ROOT_ID
+	}
+	return uint64(ino)
+}
+
+// reserved reports whether name in the directory nodeid belongs to a special
+// directory, present or not.
+func (f *files) reserved(nodeid uint64, name string) bool {
+	return nodeid == raw.FUSE_ROOT_ID && f.mux != nil && procfs.Reserved(name)
+}
+
+// refuse is the answer to creating a reserved name, 0 for other names.
+func (f *files) refuse(nodeid uint64, name string) raw.Status {
+	if !f.reserved(nodeid, name) {
+		return raw.OK
+	}
+	if f.mux.Has(name) {
+		return raw.Status(syscall.EEXIST)
+	}
+	return raw.EBUSY
+}
+
+// attrTimeout is how long the kernel may believe a.
+func (f *files) attrTimeout(a meta.Attr) time.Duration {
+	if !a.IsFile() {
+		return f.timeout
+	}
+	if a.Mode&(meta.SetUID|meta.SetGID) != 0 {
+		return 0
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.writers[a.Ino] > 0 {
+		return 0
+	}
+	return f.timeout
+}
+
+// shown is a as the kernel is to see it: the root has the special directories too.
+func (f *files) shown(a meta.Attr) meta.Attr {
+	if a.Ino == f.root && f.mux != nil {
+		a.Nlink += uint32(f.mux.Len())
+	}
+	return a
+}
+
+func (f *files) fillEntry(out *raw.EntryOut, a meta.Attr) {
+	a = f.shown(a)
+	out.NodeId = f.nodeid(a.Ino)
+	out.Generation = 1 // inode numbers are not used again
+	out.SetEntryTimeout(f.timeout)
+	out.SetAttrTimeout(f.attrTimeout(a))
+	fillAttr(&out.Attr, a)
+}
+
+func (f *files) fillAttrOut(out *raw.AttrOut, a meta.Attr) {
+	a = f.shown(a)
+	out.SetTimeout(f.attrTimeout(a))
+	fillAttr(&out.Attr, a)
+}
+
+func (f *files) Lookup(_ <-chan struct{}, in *raw.InHeader, name string, out *raw.EntryOut) raw.Status {
+	if isSpecial(in.NodeId) {
+		return f.specialLookup(in.NodeId, name, out)
+	}
+	if f.reserved(in.NodeId, name) {
+		return f.muxLookup(name, out)
+	}
+	a, err := f.fs.Lookup(f.ctx, f.ino(in.NodeId), name)
+	if err == error(meta.NotExist) { // node 0: and it may remember that
+		out.SetEntryTimeout(f.timeout)
+		return raw.OK
+	}
+	if err != nil {
+		return f.status("lookup", err)
+	}
+	f.fillEntry(out, a)
+	return raw.OK
+}
+
+// Forget is only of interest for special nodes: an inode's number is all there
+// is to know of a stored one.
+func (f *files) Forget(nodeid, lookups uint64) {
+	if isSpecial(nodeid) {
+		f.special.forget(nodeid, lookups)
+	}
+}
+
+func (f *files) GetAttr(_ <-chan struct{}, in *raw.GetAttrIn, out *raw.AttrOut) raw.Status {
+	if isSpecial(in.NodeId) {
+		a, err := f.specialAttr(in.NodeId, in.Pid)
+		if err != nil {
+			return f.status("getattr", err)
+		}
+		fillAttr(&out.Attr, a)
+		return raw.OK
+	}
+	a, err := f.fs.Attr(f.ctx, f.ino(in.NodeId))
+	if err != nil {
+		return f.status("getattr", err)
+	}
+	f.fillAttrOut(out, a)
+	return raw.OK
+}
+
+// Statx is GetAttr with the time of birth.
+func (f *files) Statx(_ <-chan struct{}, in *raw.StatxIn, out *raw.StatxOut) raw.Status {
+	if isSpecial(in.NodeId) {
+		a, err := f.specialAttr(in.NodeId, in.Pid)
+		if err != nil {
+			return f.status("statx", err)
+		}
+		fillStatx(&out.Statx, a)
+		return raw.OK
+	}
+	a, err := f.fs.Attr(f.ctx, f.ino(in.NodeId))
+	if err != nil {
+		return f.status("statx", err)
+	}
+	a = f.shown(a)
+	out.SetTimeout(f.attrTimeout(a))
+	fillStatx(&out.Statx, a)
+	return raw.OK
+}
+
+func (f *files) SetAttr(_ <-chan struct{}, in *raw.SetAttrIn, out *raw.AttrOut) raw.Status {
+	if isSpecial(in.NodeId) {
+		return f.specialSetAttr(in, out)
+	}
+	ino := f.ino(in.NodeId)
+	var a meta.Attr
+	var err error
+	if set := setAttr(in, meta.At(time.Now())); set == (meta.SetAttr{}) {
+		a, err = f.fs.Attr(f.ctx, ino) // the kernel sends this before a write that takes set-id bits away
+	} else {
+		a, err = f.fs.SetAttr(f.ctx, ino, set)
+	}
+	if err != nil {
+		return f.status("setattr", err)
+	}
+	f.fillAttrOut(out, a)
+	return raw.OK
+}
+
+func (f *files) StatFs(_ <-chan struct{}, in *raw.InHeader, out *raw.StatfsOut) raw.Status {
+	s, err := f.fs.StatFS(f.ctx)
+	if err != nil {
+		return f.status("statfs", err)
+	}
+	// As many more files as there is room for at one block each.
+	free := uint64(max(s.Free, 0)) / blockSize
+	*out = raw.StatfsOut{
+		Blocks: uint64(max(s.Total, 0)) / blockSize, Bfree: free, Bavail: free,
+		Files: uint64(max(s.Files, 0)) + free, Ffree: free,
+		Bsize: blockSize, Frsize: blockSize, NameLen: meta.NameMax,
+	}
+	return raw.OK
+}
+
+// Ioctl knows none. ENOTTY is what programs that try expect.
+func (f *files) Ioctl(<-chan struct{}, *raw.IoctlIn, []byte, *raw.IoctlOut, []byte) raw.Status {
+	return raw.Status(syscall.ENOTTY)
+}
