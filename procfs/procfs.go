@@ -111,6 +111,8 @@ type textFile struct {
 	text func(context.Context) (string, error)
 }
 
+func (f *textFile) called() string { return f.name }
+
 func (f *textFile) Stat(ctx context.Context) (Info, error) {
 	text, err := f.text(ctx)
 	return Info{Name: f.name, Mode: meta.TypeFile | 0o444, Size: int64(len(text))}, err
@@ -137,7 +139,14 @@ func (textHandle) WriteAt(context.Context, []byte, int64) (int, error) { return 
 func (textHandle) Close(context.Context) error                         { return nil }
 func (h textHandle) Size() int64                                       { return int64(len(h)) }
 
-// Folder is a fixed directory of the nodes given, in that order.
+// Unlisted is a Node that its Folder finds but does not list, because it
+// consumes or blocks.
+type Unlisted interface {
+	Unlisted()
+}
+
+// Folder is a fixed directory of the nodes given, in that order. Those that
+// are Unlisted are found, and not listed.
 func Folder(name string, nodes ...Node) Dir { return &folder{name, nodes} }
 
 type folder struct {
@@ -149,19 +158,41 @@ func (d *folder) Stat(context.Context) (Info, error) {
 	return Info{Name: d.name, Mode: meta.TypeDir | 0o555}, nil
 }
 
+func (d *folder) called() string { return d.name }
+
 func (d *folder) Lookup(ctx context.Context, name string) (Node, error) {
 	for _, n := range d.nodes {
-		if info, err := n.Stat(ctx); err == nil && info.Name == name {
+		if called(ctx, n) == name {
 			return n, nil
 		}
 	}
 	return nil, meta.NotExist
 }
 
+// called returns the name of a node, without making a text only to know how
+// long it is.
+func called(ctx context.Context, n Node) string {
+	if n, ok := n.(interface{ called() string }); ok {
+		return n.called()
+	}
+	info, err := n.Stat(ctx)
+	if err != nil {
+		return ""
+	}
+	return info.Name
+}
+
 func (d *folder) Entries(ctx context.Context) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
 		for _, n := range d.nodes {
-			if !yield(n.Stat(ctx)) {
+			if _, hidden := n.(Unlisted); hidden {
+				continue
+			}
+			info, err := n.Stat(ctx)
+			if err != nil { // it is there, though its text cannot be made now
+				info.Name = called(ctx, n)
+			}
+			if !yield(info, nil) {
 				return
 			}
 		}

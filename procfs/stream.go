@@ -1,0 +1,86 @@
+package procfs
+
+import (
+	"context"
+	"strings"
+
+	"dos/meta"
+)
+
+// A Next waits for what comes next and returns it: one line or several, each
+// with its newline. io.EOF ends the stream.
+type Next func(ctx context.Context) (string, error)
+
+// Stream is a file of lines that come one after the other (class X). It is not
+// listed, because reading it waits. Each open calls follow and reads what the
+// Next that it returns gives.
+func Stream(name string, follow func(context.Context) (Next, error)) File {
+	return &streamFile{name, follow}
+}
+
+type streamFile struct {
+	name   string
+	follow func(context.Context) (Next, error)
+}
+
+func (f *streamFile) called() string { return f.name }
+func (f *streamFile) Unlisted()      {}
+
+func (f *streamFile) Stat(context.Context) (Info, error) {
+	return Info{Name: f.name, Mode: meta.TypeFile | 0o444}, nil
+}
+
+func (f *streamFile) Open(ctx context.Context, how Open) (Handle, error) {
+	if how.Write {
+		return nil, meta.Permission
+	}
+	next, err := f.follow(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &streamHandle{next: next, turn: make(chan struct{}, 1)}, nil
+}
+
+// A streamHandle is a Streamer. Programs may share it: they take turns, and one
+// that is interrupted while it waits for its turn or for a line loses nothing.
+type streamHandle struct {
+	next Next
+	turn chan struct{} // holds one element while somebody reads
+	rest string        // came and was not read yet; owned by whose turn it is
+}
+
+func (h *streamHandle) Stream() {}
+
+// ReadAt returns as many whole lines as are there and fit into p, or a part of one.
+func (h *streamHandle) ReadAt(ctx context.Context, p []byte, _ int64) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	select {
+	case h.turn <- struct{}{}:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	defer func() { <-h.turn }()
+	for h.rest == "" {
+		text, err := h.next(ctx)
+		if err != nil {
+			return 0, err
+		}
+		h.rest = text
+	}
+	n := min(len(p), len(h.rest))
+	if n < len(h.rest) {
+		if last := strings.LastIndexByte(h.rest[:n], '\n'); last >= 0 {
+			n = last + 1
+		}
+	}
+	copy(p, h.rest[:n])
+	h.rest = h.rest[n:]
+	return n, nil
+}
+
+func (h *streamHandle) WriteAt(context.Context, []byte, int64) (int, error) {
+	return 0, meta.Permission
+}
+func (h *streamHandle) Close(context.Context) error { return nil }
