@@ -32,6 +32,8 @@ const (
 	ListMax = 1024
 	// EndMax is how many held things one End gives up at most.
 	EndMax = 128
+	// IDsMax bounds the stripe IDs in one question.
+	IDsMax = 4096
 )
 
 // Open begins a session. The command itself carries session 0.

@@ -127,6 +127,7 @@ type Machine struct {
 	commands map[Op]command
 	queries  map[Op]query
 	names    map[Op]string
+	guard    func(Reader, meta.SessionID) error
 }
 
 type command func(tx *Tx, body []byte) ([]byte, error)
@@ -146,6 +147,24 @@ func Query[Req, Resp any](m *Machine, op Op, name string, fn func(Reader, Req) (
 	m.queries[op] = func(r Reader, body []byte) ([]byte, error) {
 		return call(body, func(req Req) (Resp, error) { return fn(r, req) })
 	}
+}
+
+// Guard makes fn decide whether a session may still have commands executed. It
+// is asked before each one that carries a session. What it refuses changes
+// nothing, and the refusal is not kept. It panics if there is a guard already.
+func (m *Machine) Guard(fn func(Reader, meta.SessionID) error) {
+	if m.guard != nil {
+		panic("state: two guards")
+	}
+	m.guard = fn
+}
+
+// admit returns why cmd may not be executed, nil if it may.
+func (m *Machine) admit(r Reader, cmd Command) error {
+	if m.guard == nil || cmd.Session == 0 {
+		return nil
+	}
+	return m.guard(r, cmd.Session)
 }
 
 func call[Req, Resp any](body []byte, fn func(Req) (Resp, error)) ([]byte, error) {
@@ -201,6 +220,9 @@ func (m *Machine) Apply(s Store, cmd Command) Reply {
 	if !ok {
 		panic(fmt.Sprintf("state: unknown command %#04x in the log", uint16(cmd.Op)))
 	}
+	if err := m.admit(s, cmd); err != nil {
+		return m.reply(cmd.Op, nil, err)
+	}
 	if cmd.Seq != 0 {
 		if reply, done := recall(s, cmd); done {
 			return reply
@@ -218,7 +240,8 @@ func (m *Machine) Apply(s Store, cmd Command) Reply {
 		tx.rollback()
 	}
 	reply := m.reply(cmd.Op, body, err)
-	if cmd.Seq != 0 {
+	// A command that ended its own session has no slot any more to keep it in.
+	if cmd.Seq != 0 && m.admit(s, cmd) == nil {
 		keep(s, cmd, reply)
 	}
 	return reply
