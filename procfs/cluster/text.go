@@ -74,7 +74,7 @@ func (s Status) safe() string {
 	case s.Spare <= 0:
 		return "yes, but not if another store is lost"
 	}
-	return fmt.Sprintf("yes: %s more may be lost", count(int64(s.Spare), "store"))
+	return fmt.Sprintf("yes: %s may be lost", count(int64(s.Spare), "more store"))
 }
 
 func (s Status) doing() string {

@@ -59,7 +59,7 @@ var kinds = []struct {
 	{"memory", Node.MemoryText},
 	{"disks", Node.DisksText},
 	{"version", func(n Node) string { return n.Version + "\n" }},
-	{"roles", func(n Node) string { return strings.Join(append(n.Roles, ""), "\n") }},
+	{"roles", Node.RolesText},
 }
 
 func render(kind string) (text func(Node) string, ok bool) {
@@ -115,6 +115,15 @@ func (n Node) LoadText() string {
 func (n Node) MemoryText() string {
 	m := n.Memory
 	return fmt.Sprintf("total %d\nfree %d\navailable %d\ndos.resident %d\n", m.Total, m.Free, m.Available, m.Resident)
+}
+
+// RolesText is the contents of NODE/roles.
+func (n Node) RolesText() string {
+	var b strings.Builder
+	for _, role := range n.Roles {
+		b.WriteString(role + "\n")
+	}
+	return b.String()
 }
 
 // DisksText is the contents of NODE/disks. The path is last, since it may hold spaces.
