@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -38,7 +39,8 @@ type ServerConfig struct {
 }
 
 // Serve serves the services on l until ctx ends, and then returns nil. It
-// closes l. When it returns, no handler runs any more.
+// closes l. Calls under way then may take a moment longer, streams are cut. When
+// it returns, no handler runs any more.
 func Serve(ctx context.Context, l net.Listener, c ServerConfig, services ...Service) error {
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{}),
@@ -64,11 +66,10 @@ func Serve(ctx context.Context, l net.Listener, c ServerConfig, services ...Serv
 		return fmt.Errorf("rpc: %v: serving needs TLS", l.Addr())
 	}
 	server := grpc.NewServer(options...)
-	ending := make(chan struct{})
+	var under underway
 	for _, s := range services {
-		server.RegisterService(s.desc(ending), nil)
+		server.RegisterService(s.desc(&under), nil)
 	}
-
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	select {
@@ -77,12 +78,24 @@ func Serve(ctx context.Context, l net.Listener, c ServerConfig, services ...Serv
 		return fmt.Errorf("rpc: serving %v: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
-	close(ending)
 	slow := time.AfterFunc(grace, server.Stop)
-	server.GracefulStop()
+	under.end()
+	server.Stop() // cuts the streams: they have no end of their own
 	slow.Stop()
 	<-served
 	return nil
+}
+
+// underway lets the calls under way end and no further one begin.
+type underway struct {
+	sync.RWMutex      // a call holds it for reading
+	ended        bool // guarded by RWMutex
+}
+
+func (u *underway) end() {
+	u.Lock()
+	defer u.Unlock()
+	u.ended = true
 }
 
 // modern returns c with nothing older than TLS 1.3.
@@ -92,7 +105,7 @@ func modern(c *tls.Config) *tls.Config {
 	return c
 }
 
-func (s Service) desc(ending <-chan struct{}) *grpc.ServiceDesc {
+func (s Service) desc(under *underway) *grpc.ServiceDesc {
 	d := &grpc.ServiceDesc{ServiceName: s.Name}
 	for name, call := range s.Calls {
 		d.Methods = append(d.Methods, grpc.MethodDesc{
@@ -103,6 +116,11 @@ func (s Service) desc(ending <-chan struct{}) *grpc.ServiceDesc {
 					return nil, err
 				}
 				defer req.Free()
+				under.RLock()
+				defer under.RUnlock()
+				if under.ended {
+					return nil, status.Error(codes.Unavailable, "the server is stopping")
+				}
 				resp, err := call(ctx, &req)
 				if err != nil {
 					return nil, status.Error(codes.InvalidArgument, err.Error())
@@ -117,7 +135,7 @@ func (s Service) desc(ending <-chan struct{}) *grpc.ServiceDesc {
 			ServerStreams: true,
 			ClientStreams: true,
 			Handler: func(_ any, stream grpc.ServerStream) error {
-				err := run(&Stream{wire: stream, Ending: ending})
+				err := run(&Stream{wire: stream})
 				if _, ours := status.FromError(err); err != nil && !ours {
 					return status.Error(codes.InvalidArgument, err.Error())
 				}
@@ -131,10 +149,6 @@ func (s Service) desc(ending <-chan struct{}) *grpc.ServiceDesc {
 // A Stream is one long call: any number of frames in both directions. One
 // goroutine may send while another receives.
 type Stream struct {
-	// Ending is closed when the server is about to stop: the handler of a
-	// stream without an end of its own returns then. Nil at a client.
-	Ending <-chan struct{}
-
 	wire wire
 	peer string // at a client: whom its errors name
 }
