@@ -1,13 +1,63 @@
 // Package vfs is the stored tree of one mount: open files, cached attributes,
-// written data that is not stored yet, and reads.
+// written data that is not stored yet, and reads. It knows neither the kernel's
+// protocol (package fuse), nor how bytes are kept (chunk/stripe) or truth is
+// agreed on (meta): it asks Meta and Data.
+//
+// # What is cached
+//
+// The session is the only client, so attributes are true as long as every
+// change passes through here. They are kept while an inode is in use or has
+// unstored data, and for the last 16,384 others. Where bytes lie is cached for
+// 30 s at most, since folding moves them. Times of access change only when a
+// program sets them, as with the mount option noatime.
+//
+// # When data leaves
+//
+// Every change but of data is one request, done when it returns. Data stays in
+// memory, at most Config.Dirty of it over all files, until
+//   - fsync, a close, or each write where O_SYNC, O_DSYNC or the mount says so,
+//   - it is Config.Age old,
+//   - an aligned stripe of 4 MiB has been written in sequence,
+//   - memory is short: full stripes first, then the oldest.
+//
+// Data that would make a file longer leaves in file order, so that a crash never
+// shows a hole where a program wrote; one command commits up to 4,096 extents,
+// and more than that are several commands, in file order. Within that, what
+// was written and not synced before a crash is there or not, a command at a time.
+// Attributes are set, names are given to a file (rename) and ranges are punched only
+// after the file's earlier data was stored. Truncation stores what lies below the new end and
+// forgets the rest. An open file without a name is stored only when memory is
+// short: after a crash it is gone in any case.
+//
+// # When storing fails
+//
+// What may pass is tried again, with pauses, and the data stays dirty; an
+// fsync or close meanwhile tries at once and returns the error if it fails
+// too. Success of fsync therefore always means stored. Data is dropped when
+// trying again is hopeless, and when the cluster is full at a close: the close
+// returns NoSpace, as on a local disk, and the mount is not stuck. Each open
+// handle is told once of data that was dropped. When it is known that there
+// is no room, writes are refused before that.
+//
+// # Locks
+//
+// In order: inode.names of directories by number, inode.life, inode.op,
+// Dir.mu, inode.mu, then FS.mu, budget.mu, layouts.mu, room.mu and logMu, which are leaves. The
+// first four are held across calls to Meta and Data; who waits for them can give
+// up. A driver, which stores and commits one inode's data, takes none of those
+// four, so an operation that holds them may wait for it. Reads take inode.mu
+// alone, and never during a call.
 package vfs
 
 import (
-	"context"
+	"container/list"
 	"errors"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"dos/chunk"
 	"dos/meta"
 )
 
@@ -31,171 +81,74 @@ type Config struct {
 }
 
 // An FS is the stored tree of one mount. Its methods may be called concurrently.
-type FS struct{ cfg Config }
+type FS struct {
+	cfg     Config
+	mem     budget
+	flying  atomic.Int64  // bytes of data in loads
+	slots   chan *slot    // those that are free
+	commits chan struct{} // one for each command under way
+	changes atomic.Uint64 // counts changes of attributes
+	layouts layouts
+	room    room
 
-// New returns an FS. Nothing leaves it before Run.
-func New(cfg Config) *FS { return &FS{cfg} }
+	wake  chan struct{} // toDrive or toReap has more
+	press chan struct{} // a writer waits for memory
+	done  chan struct{} // closed when Run returns
+	work  sync.WaitGroup
 
-// Run stores what is written until ctx ends; then it stores the rest, for at
-// most Config.Wait, and returns. What could not be stored is its error.
-func (fs *FS) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+	mu        sync.Mutex
+	inodes    map[meta.Ino]*inode // guarded by mu, as all below
+	idle      list.List           // of *inode that nobody holds, the last used in front
+	forgotten uint64              // the largest inode.changed among those no longer in inodes
+	dirty     map[*inode]bool     // those with dirty data; each is held
+	toDrive   []*inode
+	toReap    []*inode   // perhaps without a name and not open any more; each is held
+	toDrop    []meta.Ino // that Meta shall drop
+	reaping   bool
+	stopped   bool
 
-// Lookup finds a name. The attributes it returns, as all that FS returns,
-// include what is written and not yet stored.
-func (fs *FS) Lookup(ctx context.Context, parent meta.Ino, name string) (meta.Attr, error) {
-	return meta.Attr{}, meta.Unsupported
+	logMu    sync.Mutex
+	logged   time.Time // guarded by logMu
+	unlogged int       // guarded by logMu
 }
-
-// Attr returns what stat shows, also of an open inode that has no name left.
-func (fs *FS) Attr(ctx context.Context, ino meta.Ino) (meta.Attr, error) {
-	return meta.Attr{}, meta.Unsupported
-}
-
-// SetAttr changes attributes; a Size truncates.
-func (fs *FS) SetAttr(ctx context.Context, ino meta.Ino, set meta.SetAttr) (meta.Attr, error) {
-	return meta.Attr{}, meta.Unsupported
-}
-
-// Create makes a name: mknod, mkdir and symlink alike.
-func (fs *FS) Create(ctx context.Context, parent meta.Ino, name string, node meta.Node) (meta.Attr, error) {
-	return meta.Attr{}, meta.Unsupported
-}
-
-// CreateOpen makes a file and opens it. flags are those of open(2): without
-// O_EXCL a file that is there is opened.
-func (fs *FS) CreateOpen(ctx context.Context, parent meta.Ino, name string, node meta.Node, flags int) (meta.Attr, *File, error) {
-	return meta.Attr{}, nil, meta.Unsupported
-}
-
-// Link gives an inode another name.
-func (fs *FS) Link(ctx context.Context, ino, parent meta.Ino, name string) (meta.Attr, error) {
-	return meta.Attr{}, meta.Unsupported
-}
-
-// Unlink removes a name that is not a directory's. An open file lives on.
-func (fs *FS) Unlink(ctx context.Context, parent meta.Ino, name string) error {
-	return meta.Unsupported
-}
-
-// Rmdir removes an empty directory.
-func (fs *FS) Rmdir(ctx context.Context, parent meta.Ino, name string) error { return meta.Unsupported }
-
-// Rename moves a name.
-func (fs *FS) Rename(ctx context.Context, parent meta.Ino, name string, newParent meta.Ino, newName string, flags meta.RenameFlags) error {
-	return meta.Unsupported
-}
-
-// Readlink returns a symbolic link's target.
-func (fs *FS) Readlink(ctx context.Context, ino meta.Ino) (string, error) {
-	return "", meta.Unsupported
-}
-
-// Xattr returns an extended attribute's value; NoAttr if there is none.
-func (fs *FS) Xattr(ctx context.Context, ino meta.Ino, name string) ([]byte, error) {
-	return nil, meta.Unsupported
-}
-
-// Xattrs lists the names of the extended attributes.
-func (fs *FS) Xattrs(ctx context.Context, ino meta.Ino) ([]string, error) {
-	return nil, meta.Unsupported
-}
-
-// SetXattr sets an extended attribute, with the flags of setxattr(2).
-func (fs *FS) SetXattr(ctx context.Context, ino meta.Ino, name string, val []byte, flags uint32) error {
-	return meta.Unsupported
-}
-
-// RemoveXattr removes an extended attribute.
-func (fs *FS) RemoveXattr(ctx context.Context, ino meta.Ino, name string) error {
-	return meta.Unsupported
-}
-
-// Stat is what statfs shows.
-type Stat struct {
-	Total, Free int64 // bytes of data that the stores hold in all, and can still take
-	Files       int64 // inodes in use
-}
-
-// StatFS says how full the file system is.
-func (fs *FS) StatFS(ctx context.Context) (Stat, error) { return Stat{}, meta.Unsupported }
-
-// SyncAll returns when all that was written before is stored.
-func (fs *FS) SyncAll(ctx context.Context) error { return meta.Unsupported }
-
-// Open opens a regular file. flags are those of open(2); of them O_ACCMODE,
-// O_TRUNC, O_SYNC and O_DSYNC mean something here. The caller has checked
-// permissions.
-func (fs *FS) Open(ctx context.Context, ino meta.Ino, flags int) (*File, error) {
-	return nil, meta.Unsupported
-}
-
-// A File is one open of a regular file.
-type File struct{}
-
-// WriteFlags say how one write is meant.
-type WriteFlags uint8
 
 const (
-	// Append writes at the end of the file, wherever that is by then. Writes
-	// of mapped pages never append, though their handle may be O_APPEND.
-	Append WriteFlags = 1 << iota
-	// KillPriv clears the set-id bits, as a write by an ordinary user does.
-	KillPriv
+	defaultDirty = 256 << 20
+	leastDirty   = 16 << 20
+	defaultAge   = 5 * time.Second
+	defaultWait  = 30 * time.Second
 )
 
-// Ino returns the file's inode number.
-func (f *File) Ino() meta.Ino { return 0 }
-
-// ReadAt fills p from off. It returns fewer bytes only at the end of the file,
-// and then no error.
-func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	return 0, meta.Unsupported
+// New returns an FS. Nothing leaves it before Run.
+func New(cfg Config) *FS {
+	if cfg.Dirty == 0 {
+		cfg.Dirty = defaultDirty
+	}
+	cfg.Dirty = max(cfg.Dirty, leastDirty)
+	if cfg.Age == 0 {
+		cfg.Age = defaultAge
+	}
+	if cfg.Wait == 0 {
+		cfg.Wait = defaultWait
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	fs := &FS{
+		cfg:     cfg,
+		commits: make(chan struct{}, maxCommits),
+		wake:    make(chan struct{}, 1),
+		press:   make(chan struct{}, 1),
+		done:    make(chan struct{}),
+		inodes:  make(map[meta.Ino]*inode),
+		dirty:   make(map[*inode]bool),
+	}
+	// An eighth of the memory is for putting pieces of stripes together.
+	slots := max(2, min(maxSlots, cfg.Dirty/8/chunk.MaxStripe))
+	fs.slots = make(chan *slot, slots)
+	for range slots {
+		fs.slots <- new(slot)
+	}
+	fs.mem.limit = cfg.Dirty - slots*chunk.MaxStripe
+	return fs
 }
-
-// WriteAt takes p over. It returns fewer bytes than len(p) only with an error.
-func (f *File) WriteAt(ctx context.Context, p []byte, off int64, how WriteFlags) (int, error) {
-	return 0, meta.Unsupported
-}
-
-// Flush is called at each close of a descriptor: it stores what the file has.
-func (f *File) Flush(ctx context.Context) error { return meta.Unsupported }
-
-// Fsync returns when all that was written to the file before is stored.
-func (f *File) Fsync(ctx context.Context, dataOnly bool) error { return meta.Unsupported }
-
-// Allocate is fallocate(2), with its mode bits.
-func (f *File) Allocate(ctx context.Context, off, size int64, mode uint32) error {
-	return meta.Unsupported
-}
-
-// Seek is lseek(2) for SEEK_DATA (3) and SEEK_HOLE (4). With nothing found, or
-// off at or beyond the end, the error is ErrNoData (ENXIO).
-func (f *File) Seek(ctx context.Context, off int64, whence uint32) (int64, error) {
-	return 0, meta.Unsupported
-}
-
-// Release ends the handle. It does not store anything: Flush came before.
-func (f *File) Release() {}
-
-// OpenDir opens a directory for listing.
-func (fs *FS) OpenDir(ctx context.Context, ino meta.Ino) (*Dir, error) {
-	return nil, meta.Unsupported
-}
-
-// A Dir is one open of a directory.
-type Dir struct{}
-
-// Ino returns the directory's inode number.
-func (d *Dir) Ino() meta.Ino { return 0 }
-
-// Entry returns the entry at a position: 0 is ".", 1 is "..". A position means
-// the same entry as long as the handle is open, until position 0 is asked for
-// again, which lists afresh; so position+1 serves as the cookie of readdir. ok
-// is false at the end. With plus the entry has its Attr, unless it was removed
-// meanwhile.
-func (d *Dir) Entry(ctx context.Context, pos int64, plus bool) (e meta.Entry, ok bool, err error) {
-	return meta.Entry{}, false, meta.Unsupported
-}
-
-// Release ends the handle.
-func (d *Dir) Release() {}

@@ -1,0 +1,274 @@
+package vfs
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"dos/meta"
+)
+
+// Lookup finds a name. The attributes it returns, as all that FS returns,
+// include what is written and not yet stored.
+func (fs *FS) Lookup(ctx context.Context, parent meta.Ino, name string) (meta.Attr, error) {
+	before := fs.changes.Load()
+	a, err := fs.cfg.Meta.Lookup(ctx, parent, name)
+	if err != nil {
+		return meta.Attr{}, err
+	}
+	return fs.learn(ctx, a, before)
+}
+
+// learn takes in attributes that came with another answer, asked for when
+// changes was at before, and returns what to show.
+func (fs *FS) learn(ctx context.Context, a meta.Attr, before uint64) (meta.Attr, error) {
+	n := fs.get(a.Ino)
+	defer fs.put(n)
+	n.mu.Lock()
+	if !n.fresh && !n.gone && fs.changes.Load() == before {
+		n.attr, n.known, n.fresh = a, true, true
+	}
+	if n.fresh {
+		defer n.mu.Unlock()
+		return n.shown(), nil
+	}
+	n.mu.Unlock()
+	return fs.attrOf(ctx, n)
+}
+
+// Attr returns what stat shows, also of an open inode that has no name left.
+func (fs *FS) Attr(ctx context.Context, ino meta.Ino) (meta.Attr, error) {
+	n := fs.get(ino)
+	defer fs.put(n)
+	return fs.attrOf(ctx, n)
+}
+
+func (fs *FS) attrOf(ctx context.Context, n *inode) (meta.Attr, error) {
+	if err := fs.fetch(ctx, n); err != nil {
+		return meta.Attr{}, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.shown(), nil
+}
+
+// Create makes a name: mknod, mkdir and symlink alike.
+func (fs *FS) Create(ctx context.Context, parent meta.Ino, name string, node meta.Node) (meta.Attr, error) {
+	a, err := fs.cfg.Meta.Create(ctx, parent, name, node)
+	fs.touch(parent)
+	if err != nil {
+		return meta.Attr{}, err
+	}
+	n := fs.get(a.Ino)
+	defer fs.put(n)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.gen == 0 && !n.fresh {
+		n.attr, n.known, n.fresh = a, true, true
+	}
+	n.changed.Store(fs.changes.Add(1))
+	return a, nil
+}
+
+// CreateOpen makes a file and opens it. flags are those of open(2): without
+// O_EXCL a file that is there is opened.
+func (fs *FS) CreateOpen(ctx context.Context, parent meta.Ino, name string, node meta.Node, flags int) (meta.Attr, *File, error) {
+	a, err := fs.Create(ctx, parent, name, node)
+	if errors.Is(err, meta.Exist) && flags&syscall.O_EXCL == 0 {
+		a, err = fs.Lookup(ctx, parent, name)
+	} else {
+		flags &^= syscall.O_TRUNC // there is nothing to cut
+	}
+	if err != nil {
+		return meta.Attr{}, nil, err
+	}
+	f, err := fs.Open(ctx, a.Ino, flags)
+	if err != nil {
+		return meta.Attr{}, nil, err
+	}
+	a, err = fs.attrOf(ctx, f.n)
+	if err != nil {
+		f.Release()
+		return meta.Attr{}, nil, err
+	}
+	return a, f, nil
+}
+
+// Link gives an inode another name.
+func (fs *FS) Link(ctx context.Context, ino, parent meta.Ino, name string) (meta.Attr, error) {
+	n := fs.get(ino)
+	defer fs.put(n)
+	began := n.begin()
+	a, err := fs.cfg.Meta.Link(ctx, ino, parent, name)
+	n.mu.Lock()
+	fs.end(n, began, a, err, false)
+	n.mu.Unlock()
+	fs.touch(parent)
+	if err != nil {
+		return meta.Attr{}, err
+	}
+	return fs.attrOf(ctx, n)
+}
+
+// Readlink returns a symbolic link's target.
+func (fs *FS) Readlink(ctx context.Context, ino meta.Ino) (string, error) {
+	return fs.cfg.Meta.Readlink(ctx, ino)
+}
+
+// Unlink removes a name that is not a directory's. An open file lives on.
+func (fs *FS) Unlink(ctx context.Context, parent meta.Ino, name string) error {
+	return fs.remove(ctx, parent, name, fs.cfg.Meta.Unlink)
+}
+
+// Rmdir removes an empty directory.
+func (fs *FS) Rmdir(ctx context.Context, parent meta.Ino, name string) error {
+	return fs.remove(ctx, parent, name, fs.cfg.Meta.Rmdir)
+}
+
+func (fs *FS) remove(ctx context.Context, parent meta.Ino, name string,
+	call func(context.Context, meta.Ino, string, meta.Ino) (meta.Attr, error)) error {
+	dir := fs.get(parent)
+	defer fs.put(dir)
+	if err := dir.names.Lock(ctx); err != nil {
+		return err
+	}
+	defer dir.names.Unlock()
+	old, err := fs.cfg.Meta.Lookup(ctx, parent, name)
+	if err != nil {
+		return err
+	}
+	n := fs.get(old.Ino)
+	defer fs.put(n)
+	if err := n.life.Lock(ctx); err != nil {
+		return err
+	}
+	defer n.life.Unlock()
+	keep := n.keep()
+	began := n.begin()
+	a, err := call(ctx, parent, name, keep)
+	n.mu.Lock()
+	fs.end(n, began, a, err, false)
+	if err == nil && keep == 0 && a.Nlink == 0 {
+		fs.discard(ctx, n)
+	}
+	n.mu.Unlock()
+	fs.kept(n, keep)
+	fs.touch(parent)
+	return err
+}
+
+// keep returns the inode's number if it is open, so that it outlives its last
+// name. The caller holds life.
+func (n *inode) keep() meta.Ino {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.opens == 0 {
+		return 0
+	}
+	n.kept = true
+	return n.ino
+}
+
+// kept ends what keep began: it may have been closed for the last time since.
+func (fs *FS) kept(n *inode, keep meta.Ino) {
+	n.mu.Lock()
+	reap := keep != 0 && n.opens == 0
+	n.mu.Unlock()
+	if reap {
+		fs.reapLater(n)
+	}
+}
+
+// Rename moves a name. What is dirty in the file is stored first, so that a
+// file written anew and renamed over the old one is never seen empty.
+func (fs *FS) Rename(ctx context.Context, parent meta.Ino, name string, newParent meta.Ino, newName string, flags meta.RenameFlags) error {
+	unlock, err := fs.lockNames(ctx, parent, newParent)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	src, err := fs.cfg.Meta.Lookup(ctx, parent, name)
+	if err != nil {
+		return err
+	}
+	moved := fs.get(src.Ino)
+	defer fs.put(moved)
+	if err := fs.sync(ctx, moved, true); err != nil {
+		return err
+	}
+	var keep meta.Ino
+	dst, err := fs.cfg.Meta.Lookup(ctx, newParent, newName)
+	switch {
+	case errors.Is(err, meta.NotExist):
+		err = fs.cfg.Meta.Rename(ctx, parent, name, newParent, newName, flags, 0)
+	case err != nil:
+		return err
+	case flags&meta.RenameExchange != 0 || dst.Ino == src.Ino:
+		if other := fs.peek(dst.Ino); other != nil {
+			defer fs.put(other)
+			if err := fs.sync(ctx, other, true); err != nil {
+				return err
+			}
+		}
+		err = fs.cfg.Meta.Rename(ctx, parent, name, newParent, newName, flags, 0)
+		fs.touch(dst.Ino)
+	default:
+		over := fs.get(dst.Ino)
+		defer fs.put(over)
+		if err := over.life.Lock(ctx); err != nil {
+			return err
+		}
+		defer over.life.Unlock()
+		keep = over.keep()
+		err = fs.cfg.Meta.Rename(ctx, parent, name, newParent, newName, flags, keep)
+		fs.touch(dst.Ino)
+		if err == nil && keep == 0 {
+			fs.dropIfGone(ctx, over)
+		}
+		fs.kept(over, keep)
+	}
+	fs.touch(src.Ino)
+	fs.touch(parent)
+	fs.touch(newParent)
+	return err
+}
+
+// dropIfGone forgets what is dirty in an inode that may have lost its last name.
+// The caller holds life.
+func (fs *FS) dropIfGone(ctx context.Context, n *inode) {
+	n.mu.Lock()
+	dirty := !n.clean()
+	n.mu.Unlock()
+	if !dirty || !errors.Is(fs.fetch(ctx, n), meta.NotExist) {
+		return
+	}
+	n.mu.Lock()
+	fs.discard(ctx, n)
+	n.mu.Unlock()
+}
+
+// lockNames takes the names lock of one or two directories, in order of their
+// numbers.
+func (fs *FS) lockNames(ctx context.Context, a, b meta.Ino) (unlock func(), err error) {
+	first := fs.get(min(a, b))
+	if err := first.names.Lock(ctx); err != nil {
+		fs.put(first)
+		return nil, err
+	}
+	if a == b {
+		return func() { first.names.Unlock(); fs.put(first) }, nil
+	}
+	second := fs.get(max(a, b))
+	if err := second.names.Lock(ctx); err != nil {
+		fs.put(second)
+		first.names.Unlock()
+		fs.put(first)
+		return nil, err
+	}
+	return func() {
+		second.names.Unlock()
+		fs.put(second)
+		first.names.Unlock()
+		fs.put(first)
+	}, nil
+}

@@ -1,0 +1,138 @@
+package vfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"dos/chunk"
+	"dos/meta"
+)
+
+// parallelReads is how many stripes one read asks for at once.
+const parallelReads = 8
+
+// A fetch is a part of a read that one stripe has.
+type fetch struct {
+	p      []byte
+	off    int64 // in the file
+	stripe chunk.Stripe
+	at     int64
+}
+
+// read fills p from off, and returns how many bytes the file has there.
+func (fs *FS) read(ctx context.Context, n *inode, p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, meta.Invalid
+	}
+	var one [1]gap // a read of stored data allocates nothing here
+	gaps := one[:0]
+	n.mu.Lock()
+	size := n.size()
+	if off >= size || len(p) == 0 {
+		n.mu.Unlock()
+		return 0, nil
+	}
+	p = p[:min(int64(len(p)), size-off)]
+	gaps = append(gaps, gap{p, off})
+	if !n.clean() {
+		gaps = n.active.overlay(gaps)
+		for i := len(n.queue) - 1; i >= 0; i-- {
+			gaps = overlay(gaps, n.queue[i].pieces)
+		}
+	}
+	n.mu.Unlock()
+	for _, g := range gaps {
+		err := fs.fill(ctx, n, g)
+		if err != nil && !errors.Is(err, meta.NotExist) && ctx.Err() == nil {
+			// The bytes may have been moved since the extents were cached.
+			n.mu.Lock()
+			fs.moved(n, g.off, g.end())
+			n.mu.Unlock()
+			err = fs.fill(ctx, n, g)
+		}
+		if err != nil {
+			return 0, fs.readError(n, g, err)
+		}
+	}
+	return len(p), nil
+}
+
+// fill reads stored data. What was written since the caller looked at the dirty
+// data may or may not be in it.
+func (fs *FS) fill(ctx context.Context, n *inode, g gap) error {
+	var few [4]fetch
+	list := few[:0]
+	for len(g.p) > 0 {
+		l, err := fs.layoutAt(ctx, n, g.off)
+		if err != nil {
+			return err
+		}
+		part := gap{g.p[:min(int64(len(g.p)), l.end-g.off)], g.off}
+		g = gap{g.p[len(part.p):], part.end()}
+		if list, err = l.plan(part, list); err != nil {
+			return err
+		}
+	}
+	if len(list) == 1 {
+		return fs.fetchStripe(ctx, list[0])
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelReads)
+	for _, f := range list {
+		group.Go(func() error { return fs.fetchStripe(ctx, f) })
+	}
+	return group.Wait()
+}
+
+func (fs *FS) fetchStripe(ctx context.Context, f fetch) error {
+	if err := fs.cfg.Data.Read(ctx, f.stripe, f.p, f.at); err != nil {
+		return fmt.Errorf("stripe %016x: %w", uint64(f.stripe.ID), err)
+	}
+	return nil
+}
+
+// plan fills what is inline or a hole of a gap that the layout covers, and
+// appends to list what has to be fetched.
+func (l *layout) plan(g gap, list []fetch) ([]fetch, error) {
+	for i := l.after(g.off); len(g.p) > 0; i++ {
+		if i == len(l.extents) || l.extents[i].Off >= g.end() {
+			clear(g.p)
+			break
+		}
+		e := &l.extents[i]
+		if hole := e.Off - g.off; hole > 0 {
+			clear(g.p[:hole])
+			g = gap{g.p[hole:], e.Off}
+		}
+		in := g.off - e.Off
+		have := int(min(int64(len(g.p)), e.Len-in))
+		if e.Stripe == 0 {
+			if copy(g.p[:have], e.Inline[min(in, int64(len(e.Inline))):]) < have {
+				return nil, meta.Lost
+			}
+		} else {
+			s, ok := l.stripes[e.Stripe]
+			if !ok {
+				return nil, fmt.Errorf("stripe %016x is not in the table: %w", uint64(e.Stripe), meta.Lost)
+			}
+			list = append(list, fetch{g.p[:have:have], g.off, s, int64(e.At) + in})
+		}
+		g = gap{g.p[have:], g.off + int64(have)}
+	}
+	return list, nil
+}
+
+// readError turns what the data path says into a kind, and tells the log which
+// bytes of which file are affected.
+func (fs *FS) readError(n *inode, g gap, err error) error {
+	switch {
+	case errors.Is(err, chunk.ErrTooFew), errors.Is(err, chunk.ErrCorrupt),
+		errors.Is(err, chunk.ErrNotExist), errors.Is(err, chunk.ErrLost), errors.Is(err, meta.Lost):
+		fs.warn("vfs: data cannot be read", "inode", uint64(n.ino), "offset", g.off, "bytes", len(g.p), "err", err)
+		return fmt.Errorf("%w: %w", meta.Lost, err)
+	}
+	return err
+}

@@ -1,0 +1,332 @@
+package vfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"dos/meta"
+)
+
+const (
+	// retryFirst and retryLast bound the pause before an attempt to store what
+	// could not be stored is made again without anyone asking.
+	retryFirst = 100 * time.Millisecond
+	retryLast  = 5 * time.Second
+)
+
+// send moves the dirty data in [from, to) from active to the queue and sees to
+// it that there is a driver. small says that little data may ride inline in the
+// command, which is faster now and costs a fold later. n.mu is held.
+func (fs *FS) send(n *inode, from, to int64, small bool) {
+	pieces, since := n.active.take(from, to)
+	if len(pieces) > 0 {
+		bytes := int64(0)
+		for _, p := range pieces {
+			bytes += int64(len(p.data))
+		}
+		inline := n.size() <= meta.InlineFile && len(pieces) <= meta.BatchMax ||
+			small && bytes <= meta.InlineMax && len(pieces) <= meta.BatchMax
+		var loads []*load
+		if inline {
+			loads = []*load{{pieces: pieces, bytes: bytes, inline: true, ready: true}}
+		} else {
+			loads = pack(pieces)
+		}
+		for _, l := range loads {
+			n.seq++
+			l.seq, l.since, l.mtime, l.kill = n.seq, since, n.wtime, n.kill
+		}
+		fs.flying.Add(bytes)
+		n.queue = append(n.queue, loads...)
+	}
+	fs.kick(n)
+}
+
+// kick starts a driver if there is something to drive and none. n.mu is held.
+func (fs *FS) kick(n *inode) {
+	if len(n.queue) > 0 && !n.driving {
+		n.driving = fs.start(n)
+	}
+}
+
+// drive stores and commits what is in the queue until it is empty or something
+// fails. It is the only one to change queue except at its end.
+func (fs *FS) drive(ctx context.Context, n *inode) {
+	ended := make(chan struct{}, maxSlots)
+	running := 0
+	var failure error
+	for {
+		n.mu.Lock()
+		ready, next, err := n.plan()
+		if failure == nil {
+			failure = err
+		}
+		done := running == 0 && (failure != nil || len(n.queue) == 0)
+		if done {
+			fs.finish(n, failure)
+			n.mu.Unlock()
+			return
+		}
+		n.mu.Unlock()
+		switch {
+		case failure != nil:
+			<-ended
+			running--
+		case len(ready) > 0:
+			failure = fs.commit(ctx, n, ready)
+		case next != nil:
+			select {
+			case s := <-fs.slots:
+				running++
+				n.mu.Lock()
+				next.storing = true
+				n.mu.Unlock()
+				fs.work.Go(func() {
+					fs.storeOne(ctx, n, next, s)
+					ended <- struct{}{}
+				})
+			case <-ended:
+				running--
+			}
+		default:
+			<-ended
+			running--
+		}
+	}
+}
+
+func (fs *FS) storeOne(ctx context.Context, n *inode, l *load, s *slot) {
+	ctx, cancel := context.WithTimeout(ctx, fs.cfg.Wait)
+	defer cancel()
+	id, stripe, err := fs.store(ctx, l, s)
+	fs.slots <- s
+	n.mu.Lock()
+	l.storing, l.ready, l.err, l.id, l.stripe = false, err == nil, err, id, stripe
+	n.mu.Unlock()
+}
+
+// plan says what can be committed in one command now, which load is to be
+// stored next, and whether one has failed. mu is held.
+func (n *inode) plan() (ready []*load, next *load, failed error) {
+	pieces, inline := 0, int64(0)
+	prefix := true
+	for _, l := range n.queue {
+		if l.err != nil {
+			if len(ready) > 0 {
+				return ready, nil, nil // what came before it is good
+			}
+			return nil, nil, l.err
+		}
+		if !l.ready {
+			prefix = false
+			if !l.storing {
+				return ready, l, nil
+			}
+			continue
+		}
+		if !prefix {
+			continue
+		}
+		pieces += len(l.pieces)
+		if l.inline {
+			inline += l.bytes
+		}
+		if len(ready) > 0 && (pieces > meta.BatchMax || inline > inlineBody || l.off() < ready[len(ready)-1].end()) {
+			prefix = false
+			continue
+		}
+		ready = append(ready, l)
+	}
+	return ready, nil, nil
+}
+
+// commit sends the command that makes the loads, the first of the queue, true.
+func (fs *FS) commit(ctx context.Context, n *inode, loads []*load) error {
+	select {
+	case fs.commits <- struct{}{}:
+		defer func() { <-fs.commits }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, fs.cfg.Wait)
+	defer cancel()
+	w := fs.command(n, loads)
+	began := n.begin()
+	a, err := fs.cfg.Meta.Write(ctx, w)
+	n.mu.Lock()
+	fs.end(n, began, a, err, true)
+	if err == nil {
+		fs.moved(n, w.Extents[0].Off, w.Size)
+		n.queue = n.queue[len(loads):]
+		n.stored = loads[len(loads)-1].seq
+		for _, l := range loads {
+			fs.drop(n, l)
+		}
+		n.backoff, n.retry = 0, time.Time{}
+		n.settle()
+		n.tell()
+	}
+	n.mu.Unlock()
+	if err == nil {
+		for _, l := range loads {
+			fs.endStripe(l)
+		}
+	}
+	return err
+}
+
+func (fs *FS) endStripe(l *load) {
+	if l.id != 0 {
+		fs.cfg.Data.End(l.id)
+		l.id = 0
+	}
+}
+
+// drop gives back the memory of a load that is not in the queue any more.
+func (fs *FS) drop(n *inode, l *load) {
+	for _, p := range l.pieces {
+		n.active.release(p)
+	}
+	fs.flying.Add(-l.bytes)
+}
+
+// settle forgets what only matters while something is dirty. mu is held.
+func (n *inode) settle() {
+	if n.clean() {
+		n.dirtyEnd, n.wtime, n.kill = 0, 0, false
+		return
+	}
+	n.dirtyEnd = n.active.end()
+	for _, l := range n.queue {
+		n.dirtyEnd = max(n.dirtyEnd, l.end())
+	}
+}
+
+// finish ends a driver. Without an error the queue is empty. With one:
+//   - if the answer to a command is unknown, the loads stay as they are, and the
+//     same command, with the same stripes, is sent again later;
+//   - if trying again may help, the data goes back to active;
+//   - else it is dropped, and whoever has the file open is told.
+//
+// mu is held and nothing is being stored.
+func (fs *FS) finish(n *inode, err error) {
+	n.driving = false
+	defer n.tell()
+	if err == nil {
+		fs.tidy(n)
+		return
+	}
+	n.fails++
+	n.err = fmt.Errorf("inode %d: data not stored: %w", n.ino, err)
+	n.backoff = min(max(2*n.backoff, retryFirst), retryLast)
+	n.retry = time.Now().Add(n.backoff)
+	if full(err) {
+		fs.noRoom()
+	}
+	unknown := !refused(err) && n.queue[0].ready
+	if n.orphan() || hopeless(err) {
+		fs.lose(n, n.err)
+		return
+	}
+	if !n.orphan() {
+		fs.warn("vfs: data cannot be stored", "inode", uint64(n.ino), "err", err, "retry", n.backoff)
+	}
+	if unknown {
+		for _, l := range n.queue {
+			l.err = nil
+		}
+		return
+	}
+	fs.giveBack(n)
+	if full(err) && n.opens == 0 {
+		fs.lose(n, n.err) // nobody is left to be told, and it would be in the way for ever
+	}
+}
+
+// giveBack returns the queue to active, below what was written since. mu is held.
+func (fs *FS) giveBack(n *inode) {
+	for i := len(n.queue) - 1; i >= 0; i-- {
+		l := n.queue[i]
+		fs.endStripe(l)
+		for _, p := range l.pieces {
+			n.active.under(p, l.since)
+		}
+		fs.flying.Add(-l.bytes)
+	}
+	n.queue = nil
+}
+
+// lose drops all dirty data of the inode, which no driver has. mu is held.
+func (fs *FS) lose(n *inode, err error) {
+	fs.giveBack(n)
+	bytes := n.active.bytes
+	n.active.cut(0)
+	n.settle()
+	if bytes > 0 && !n.orphan() && !errors.Is(err, meta.NotExist) {
+		n.lost++
+		n.lostErr, n.lostNew = err, true
+		fs.warn("vfs: written data is dropped", "inode", uint64(n.ino), "bytes", bytes, "err", err)
+	}
+	n.run = 0
+	fs.tidy(n)
+}
+
+// tidy takes the inode off the list of the dirty ones if it is none. mu is held.
+func (fs *FS) tidy(n *inode) {
+	if n.clean() {
+		n.settle()
+		fs.setDirty(n, false)
+	}
+}
+
+// sync returns when what was written before is committed.
+func (fs *FS) sync(ctx context.Context, n *inode, small bool) error {
+	n.mu.Lock()
+	for n.frozen {
+		if err := fs.pause(ctx, n); err != nil {
+			n.mu.Unlock()
+			return err
+		}
+	}
+	if n.clean() || n.orphan() {
+		n.mu.Unlock()
+		return nil
+	}
+	fs.send(n, 0, 1<<63-1, small)
+	err := fs.await(ctx, n)
+	n.mu.Unlock()
+	return err
+}
+
+// await returns when all that is in the queue is committed, or an attempt to do
+// so has failed. n.mu is held, before and after.
+func (fs *FS) await(ctx context.Context, n *inode) error {
+	target, fails := n.seq, n.fails
+	for len(n.queue) > 0 && n.stored < target && n.fails == fails {
+		fs.kick(n)
+		if err := fs.pause(ctx, n); err != nil {
+			return err
+		}
+	}
+	if n.fails != fails {
+		return n.err
+	}
+	return nil
+}
+
+// pause waits for news of the inode. n.mu is held, before and after.
+func (fs *FS) pause(ctx context.Context, n *inode) error {
+	news := n.wait()
+	n.mu.Unlock()
+	defer n.mu.Lock()
+	select {
+	case <-news:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-fs.done:
+		return meta.Unavailable
+	}
+}

@@ -1,0 +1,81 @@
+package vfs
+
+import (
+	"context"
+	"errors"
+
+	"dos/meta"
+)
+
+// Xattr returns an extended attribute's value; NoAttr if there is none. The
+// kernel and programs ask for the same few absent ones again and again, so the
+// names that there are, are remembered.
+func (fs *FS) Xattr(ctx context.Context, ino meta.Ino, name string) ([]byte, error) {
+	n := fs.get(ino)
+	defer fs.put(n)
+	n.mu.Lock()
+	known, has := n.xnames != nil, n.xnames[name]
+	n.mu.Unlock()
+	if known && !has {
+		return nil, meta.NoAttr
+	}
+	val, err := fs.cfg.Meta.Xattr(ctx, ino, name)
+	if errors.Is(err, meta.NoAttr) && !known {
+		// Only to remember: if it fails, the next one asks again.
+		_, _ = fs.listXattrs(ctx, n)
+	}
+	return val, err
+}
+
+// Xattrs lists the names of the extended attributes.
+func (fs *FS) Xattrs(ctx context.Context, ino meta.Ino) ([]string, error) {
+	n := fs.get(ino)
+	defer fs.put(n)
+	return fs.listXattrs(ctx, n)
+}
+
+func (fs *FS) listXattrs(ctx context.Context, n *inode) ([]string, error) {
+	n.mu.Lock()
+	gen := n.xgen
+	n.mu.Unlock()
+	list, err := fs.cfg.Meta.Xattrs(ctx, n.ino)
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[string]bool, len(list))
+	for _, name := range list {
+		names[name] = true
+	}
+	n.mu.Lock()
+	if n.xgen == gen {
+		n.xnames = names
+	}
+	n.mu.Unlock()
+	return list, nil
+}
+
+// SetXattr sets an extended attribute, with the flags of setxattr(2).
+func (fs *FS) SetXattr(ctx context.Context, ino meta.Ino, name string, val []byte, flags uint32) error {
+	err := fs.cfg.Meta.SetXattr(ctx, ino, name, val, flags)
+	fs.touchXattrs(ino)
+	return err
+}
+
+// RemoveXattr removes an extended attribute.
+func (fs *FS) RemoveXattr(ctx context.Context, ino meta.Ino, name string) error {
+	err := fs.cfg.Meta.RemoveXattr(ctx, ino, name)
+	fs.touchXattrs(ino)
+	return err
+}
+
+// touchXattrs says that extended attributes were changed, and with them ctime
+// and, if it was an ACL, perhaps the mode.
+func (fs *FS) touchXattrs(ino meta.Ino) {
+	n := fs.get(ino)
+	n.mu.Lock()
+	n.xgen++
+	n.xnames = nil
+	n.mu.Unlock()
+	fs.touch(ino)
+	fs.put(n)
+}
