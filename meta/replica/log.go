@@ -1,0 +1,154 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
+)
+
+// logs is the log store that Raft sees: raft-wal, and what we want to know of
+// it: how long a write takes, how much was written, what was acknowledged.
+type logs struct {
+	*wal.WAL
+	stable raft.StableStore
+	index  *metadb.BoltMetaDB
+	acked  *acked
+	fatal  func(error)
+
+	began   atomic.Int64  // when the write under way began, in ns on our own clock; 0 if none is
+	highest atomic.Uint64 // the last index that was acknowledged
+	written atomic.Int64  // bytes in all
+	clock   time.Time     // where that clock began
+
+	// hold, in tests, is called in the middle of every write.
+	hold func()
+}
+
+func openLogs(dir string, cfg *Config) (*logs, error) {
+	sub := filepath.Join(dir, "raft")
+	if err := os.MkdirAll(sub, 0o700); err != nil {
+		return nil, err
+	}
+	if err := syncDir(dir); err != nil {
+		return nil, err
+	}
+	ack, err := openAcked(filepath.Join(dir, "acked"))
+	if err != nil {
+		return nil, err
+	}
+	w, index, err := openWAL(sub, cfg)
+	if err != nil {
+		return nil, errors.Join(err, ack.close())
+	}
+	l := &logs{WAL: w, stable: w, index: index, acked: ack, clock: time.Now()}
+	l.highest.Store(ack.index)
+	return l, nil
+}
+
+func (l *logs) close() error {
+	return errors.Join(l.WAL.Close(), l.index.Close(), l.acked.close())
+}
+
+// IsMonotonic is said here in so many words because Raft looks for it: without
+// it a follower can get stuck between a conflicting entry and a snapshot.
+func (l *logs) IsMonotonic() bool { return l.WAL.IsMonotonic() }
+
+func (l *logs) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
+
+// StoreLogs writes and syncs entries. An error ends the member: what the disk
+// holds after a failed sync is not known, and the next start finds out.
+func (l *logs) StoreLogs(entries []*raft.Log) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	l.began.Store(max(1, int64(time.Since(l.clock))))
+	defer l.began.Store(0)
+	if l.hold != nil {
+		l.hold()
+	}
+	if err := l.WAL.StoreLogs(entries); err != nil {
+		if l.fatal != nil && !errors.Is(err, wal.ErrClosed) {
+			l.fatal(fmt.Errorf("writing the log: %w", err))
+		}
+		return err
+	}
+	size := 0
+	for _, e := range entries {
+		size += len(e.Data) + entryOverhead
+	}
+	l.written.Add(int64(size))
+	l.highest.Store(entries[len(entries)-1].Index)
+	return nil
+}
+
+// entryOverhead is about what the log adds to each entry.
+const entryOverhead = 48
+
+// DeleteRange cuts the log. When its end goes, because a new leader says
+// otherwise, what was acknowledged of it goes first, or the next start would
+// miss it.
+func (l *logs) DeleteRange(from, to uint64) error {
+	last, err := l.LastIndex()
+	if err != nil {
+		return err
+	}
+	if to >= last && from <= l.highest.Load() {
+		l.highest.Store(from - 1)
+		if err := l.recordAcked(); err != nil {
+			return err
+		}
+	}
+	return l.WAL.DeleteRange(from, to)
+}
+
+// recordAcked writes down the highest index acknowledged, if it has changed.
+func (l *logs) recordAcked() error { return l.acked.record(l.highest.Load()) }
+
+// writing returns how long the write under way has taken.
+func (l *logs) writing() time.Duration {
+	if began := l.began.Load(); began != 0 {
+		return time.Since(l.clock) - time.Duration(began)
+	}
+	return 0
+}
+
+// last is the last index, 0 if the log is empty. It cannot fail while open.
+func (l *logs) last() uint64 {
+	last, err := l.LastIndex()
+	if err != nil {
+		return 0
+	}
+	return last
+}
+
+// raftLogger passes on what the libraries say: errors, and for a group of
+// several also warnings (alone, each start would warn of an election).
+func raftLogger(log *slog.Logger, warnings bool) hclog.Logger {
+	level := hclog.Error
+	if warnings {
+		level = hclog.Warn
+	}
+	return hclog.New(&hclog.LoggerOptions{Level: level, DisableTime: true, Output: lineLogger{log}})
+}
+
+type lineLogger struct{ log *slog.Logger }
+
+func (l lineLogger) Write(p []byte) (int, error) {
+	line := strings.TrimSpace(string(p))
+	if rest, ok := strings.CutPrefix(line, "[ERROR]"); ok {
+		l.log.Error("raft: " + strings.TrimSpace(rest))
+	} else {
+		l.log.Warn("raft: " + strings.TrimSpace(strings.TrimPrefix(line, "[WARN]")))
+	}
+	return len(p), nil
+}

@@ -1,0 +1,593 @@
+// Package replica runs a state.Machine as one member of a Raft group, on
+// Badger, with raft-wal as the log: it owns the log, applying, snapshots, the
+// read barrier and the notice that the state has moved. hashicorp/raft, raft-wal
+// and Badger are known here and nowhere else. It does not know what a command
+// means, and it speaks to other members only through a Stream that it is given.
+//
+// # What is durable
+//
+// The log is the only write-ahead log. A proposal is answered once its entry is
+// committed, which means synced in the log of a majority, and applied. Badger is
+// never synced by us: what its memtables hold is lost with the process and is
+// applied again from the log. For that to be exact,
+//
+//   - the timestamp of everything in Badger is the index of the entry (of the
+//     last one of the batch) that wrote it, and each batch also writes the applied
+//     index, in the same transaction;
+//   - Badger's own logs of its memtables (*.mem) are deleted before every open:
+//     they are not synced when a memtable is rotated and could bring back later
+//     writes without earlier ones. Without them the tables hold an exact prefix;
+//   - a snapshot, which is what allows the log to be cut, is recorded only at an
+//     index ≤ F, the durable index: the largest version that any table holds.
+//
+// A snapshot is a record, not data: the tables are the data. It stands in
+// DIR/current together with the name of the folder that holds the state, so that
+// a follower which gets the whole state from the leader swaps to it and records
+// the snapshot in one atomic step.
+//
+// # The directory
+//
+//	DIR/lock      held while a process uses the directory
+//	DIR/current   which state is current, and the snapshot (current.go)
+//	DIR/acked     the highest index that was acknowledged to Raft (acked.go)
+//	DIR/raft/     the log: raft-wal's segments, its index, term and vote
+//	DIR/state.N/  Badger, generation N
+//	DIR/incoming  a snapshot from the leader, while it arrives
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/sys/unix"
+
+	"dos/meta"
+	"dos/meta/state"
+)
+
+// A Stream connects the members of a group: it accepts connections for Raft
+// and dials them. The TLS port of a machine implements it.
+type Stream interface {
+	net.Listener
+	Dial(addr string, timeout time.Duration) (net.Conn, error)
+}
+
+// Config says what to run.
+type Config struct {
+	Dir     string         // created if missing
+	ID      string         // this member's name; it never changes
+	Machine *state.Machine // filled already
+
+	// Stream reaches the other members. With none the group has one member,
+	// this one, and can have no other.
+	Stream Stream
+	// Address is where others reach this member through their Streams;
+	// the default is that of the Stream.
+	Address string
+	// Bootstrap makes a group of this one member if the directory is new. If it
+	// is not, it changes nothing.
+	Bootstrap bool
+	// Salvage opens a member that Open would refuse because its log or its state
+	// lost something, with what is there. Only for a group of one.
+	Salvage bool
+
+	// Beat is the interval within which a follower expects to hear from the
+	// leader; the default is 1 s with a Stream and 50 ms without.
+	Beat time.Duration
+	// Clock gives commands their time; the default is time.Now.
+	Clock func() time.Time
+	// Fatal is called once when the member can no longer go on: its log hangs
+	// or fails, or its state cannot be written. The process should end. Fatal
+	// must not call Close. The default panics.
+	Fatal func(error)
+	// Log gets what is said; the default is slog.Default.
+	Log *slog.Logger
+
+	limits limits // tests make them small
+}
+
+// limits are when things happen by themselves.
+type limits struct {
+	slow, hung      time.Duration // of a write to the log
+	snapshotBytes   int64         // of log beyond the snapshot
+	snapshotEntries uint64
+	trailing        uint64 // entries that stay in the log behind a snapshot
+	memtable        int64  // bytes
+	minFree         int64  // bytes of disk
+}
+
+const (
+	slowLog = 2 * time.Second  // a log write that takes longer stops the answers
+	hungLog = 10 * time.Second // and this ends the process
+
+	// The log is cut when it holds this much beyond the snapshot: it is what a
+	// start after a crash reads again.
+	snapshotBytes   = 64 << 20
+	snapshotEntries = 100_000
+	// trailingEntries stay for followers that are a little behind.
+	trailingEntries = 1024
+
+	// minFree is the disk space below which nothing is proposed any more:
+	// Badger writes through maps of sparse files, and a process that cannot get
+	// a page for one is killed. Whoever adds data stops long before.
+	minFree = 96 << 20
+)
+
+func (c *Config) defaults() error {
+	switch {
+	case c.Dir == "" || c.ID == "" || c.Machine == nil:
+		return fmt.Errorf("replica: a directory, a name and a machine are needed: %w", meta.Invalid)
+	case c.Salvage && c.Stream != nil:
+		return fmt.Errorf("replica: salvage is for a group of one; a member with peers joins anew: %w", meta.Invalid)
+	}
+	if c.Address == "" {
+		c.Address = c.ID
+		if c.Stream != nil {
+			c.Address = c.Stream.Addr().String()
+		}
+	}
+	if c.Beat == 0 {
+		c.Beat = 50 * time.Millisecond
+		if c.Stream != nil {
+			c.Beat = time.Second
+		}
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.Fatal == nil {
+		c.Fatal = func(err error) { panic(err) }
+	}
+	l := &c.limits
+	l.slow, l.hung = or(l.slow, slowLog), or(l.hung, hungLog)
+	l.snapshotBytes, l.snapshotEntries = or(l.snapshotBytes, snapshotBytes), or(l.snapshotEntries, snapshotEntries)
+	l.trailing, l.memtable, l.minFree = or(l.trailing, trailingEntries), or(l.memtable, memtableSize), or(l.minFree, minFree)
+	return nil
+}
+
+func or[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// A Replica is one running member. Its methods may be called concurrently.
+type Replica struct {
+	cfg  Config
+	lock *os.File
+	raft *raft.Raft
+	logs *logs
+	fsm  *fsm
+	snap *snapshots
+
+	trans io.Closer
+
+	// Proposals (propose.go).
+	queue    chan *proposal
+	room     *semaphore.Weighted // bytes of waiting proposals
+	lastTime atomic.Int64        // of a command: time never runs backwards in the log
+	gate     gate
+	full     atomic.Bool // the disk has less than minFree
+
+	// Reads (view.go).
+	verify verifier
+	term   atomic.Uint64 // the term in which this leader knows that it has applied all of earlier ones
+	since  atomic.Uint64 // the index of the barrier that showed it
+	ready  sync.Mutex    // held while that is found out
+
+	quit    chan struct{} // closed by Close
+	dead    chan struct{} // closed by fatal
+	failure atomic.Pointer[error]
+	fail    sync.Once
+	tasks   tasks
+	close   sync.Once
+	closed  error
+}
+
+// Open starts the member. A group of one is ready when Open returns: it leads,
+// and has applied all that its log holds.
+func Open(cfg Config) (*Replica, error) {
+	if err := cfg.defaults(); err != nil {
+		return nil, err
+	}
+	r := &Replica{
+		cfg:   cfg,
+		queue: make(chan *proposal, queueLength),
+		room:  semaphore.NewWeighted(queueBytes),
+		quit:  make(chan struct{}),
+		dead:  make(chan struct{}),
+	}
+	r.gate.open()
+	err := r.openFiles()
+	if err == nil {
+		err = r.startRaft()
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.release())
+	}
+	for _, task := range []func(){r.propose, r.watchLog, r.tend, r.cutLog} {
+		r.tasks.start(task)
+	}
+	if cfg.Stream == nil {
+		if err := r.awaitLead(); err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
+	}
+	return r, nil
+}
+
+// openFiles opens the parts of the directory, from the outside in, and checks
+// that they belong together.
+func (r *Replica) openFiles() error {
+	dir := r.cfg.Dir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	var err error
+	if r.lock, err = lockDir(dir); err != nil {
+		return err
+	}
+	cur, err := loadCurrent(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		if cur, err = r.firstCurrent(); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	case cur.ID != r.cfg.ID:
+		return fmt.Errorf("replica: %s belongs to member %s, not to %s: %w", dir, cur.ID, r.cfg.ID, meta.Invalid)
+	}
+	if err := removeOthers(dir, cur.Generation); err != nil {
+		return err
+	}
+	if r.logs, err = openLogs(dir, &r.cfg); err != nil {
+		return err
+	}
+	r.logs.fatal = r.fatal
+	st, err := openStore(stateDir(dir, cur.Generation), cur.Generation, &r.cfg)
+	if err != nil {
+		return err
+	}
+	r.fsm = newFSM(r, st)
+	r.snap = &snapshots{dir: dir, fsm: r.fsm, current: cur, quit: r.quit, log: r.cfg.Log}
+	r.fsm.snap = r.snap
+	return r.check()
+}
+
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close() // it holds nothing
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("replica: %s is in use by another process: %w", dir, meta.Busy)
+		}
+		return nil, fmt.Errorf("replica: locking %s: %w", dir, err)
+	}
+	return f, nil
+}
+
+func (r *Replica) startRaft() error {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(r.cfg.ID)
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = r.cfg.Beat, r.cfg.Beat, r.cfg.Beat/2
+	c.CommitTimeout = min(c.CommitTimeout, r.cfg.Beat/2)
+	c.MaxAppendEntries = entriesAtOnce
+	c.BatchApplyCh = true
+	c.TrailingLogs = r.cfg.limits.trailing
+	c.NoSnapshotRestoreOnStart = true // the state is there already
+	// Snapshots are taken when we say (cutLog).
+	c.SnapshotInterval, c.SnapshotThreshold = 24*time.Hour, 1<<62
+	c.Logger = raftLogger(r.cfg.Log, r.cfg.Stream != nil)
+	c.NoLegacyTelemetry = true
+
+	addr, trans := r.transport(c)
+	if r.cfg.Bootstrap && r.fresh() {
+		alone := raft.Configuration{Servers: []raft.Server{{ID: c.LocalID, Address: addr}}}
+		if err := raft.BootstrapCluster(c, r.logs, r.logs.stable, r.snap, trans, alone); err != nil {
+			return fmt.Errorf("replica: making a new group: %w", err)
+		}
+	}
+	node, err := raft.NewRaft(c, r.fsm, r.logs, r.logs.stable, r.snap, trans)
+	if err != nil {
+		return fmt.Errorf("replica: starting: %w", err)
+	}
+	r.raft = node
+	return nil
+}
+
+// entriesAtOnce is how many entries go to a follower, or to Apply, at once. An
+// entry is a batch already, of up to maxEntry bytes.
+const entriesAtOnce = 64
+
+func (r *Replica) transport(c *raft.Config) (raft.ServerAddress, raft.Transport) {
+	if r.cfg.Stream == nil {
+		addr, trans := raft.NewInmemTransport(raft.ServerAddress(r.cfg.Address))
+		r.trans = trans
+		return addr, trans
+	}
+	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream:                  stream{r.cfg.Stream, r.cfg.Address},
+		MaxPool:                 3,
+		MaxRPCsInFlight:         2,
+		Timeout:                 10 * time.Second,
+		Logger:                  c.Logger,
+		MsgpackUseNewTimeFormat: true,
+	})
+	r.trans = trans
+	return raft.ServerAddress(r.cfg.Address), trans
+}
+
+// stream is a Stream as raft wants it.
+type stream struct {
+	Stream
+	addr string
+}
+
+func (s stream) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	return s.Stream.Dial(string(addr), timeout)
+}
+
+func (s stream) Addr() net.Addr { return address(s.addr) }
+
+// address is where others reach us, which may not be what we listen on.
+type address string
+
+func (a address) Network() string { return "tcp" }
+func (a address) String() string  { return string(a) }
+
+// fresh reports whether nothing was ever written to the group.
+func (r *Replica) fresh() bool {
+	return r.logs.last() == 0 && r.snap.record().Index == 0
+}
+
+// awaitLead waits until this only member leads and has applied its log. It has
+// no rival, so an election takes a moment; applying takes as long as it takes.
+func (r *Replica) awaitLead() error {
+	ctx, cancel := context.WithTimeout(context.Background(), leadWait)
+	defer cancel()
+	for tick := time.NewTicker(2 * time.Millisecond); ; {
+		if r.raft.State() == raft.Leader {
+			tick.Stop()
+			return r.caughtUp(context.Background())
+		}
+		select {
+		case <-tick.C:
+		case <-r.dead:
+			tick.Stop()
+			return r.gone()
+		case <-ctx.Done():
+			tick.Stop()
+			return fmt.Errorf("replica: %s: a group without this member as its only voter does not start alone: %w", r.cfg.Dir, meta.Unavailable)
+		}
+	}
+}
+
+// leadWait is a hundred elections long.
+const leadWait = 10 * time.Second
+
+// fatal ends what the replica does, once, and tells who runs it.
+func (r *Replica) fatal(err error) {
+	r.fail.Do(func() {
+		err = fmt.Errorf("replica: %w", err)
+		r.failure.Store(&err)
+		close(r.dead)
+		r.gate.shut()
+		r.cfg.Fatal(err)
+	})
+}
+
+// gone is the error of everything once the replica is dead or closed.
+func (r *Replica) gone() error {
+	if err := r.failure.Load(); err != nil {
+		return fmt.Errorf("%w: %w", meta.Unavailable, *err)
+	}
+	return fmt.Errorf("replica: stopped: %w", meta.Unavailable)
+}
+
+// Close stops the member. Proposals under way are answered with Unavailable;
+// Views must have returned or return soon. The state is flushed, so that the
+// next Open applies nothing again.
+func (r *Replica) Close() error {
+	r.close.Do(func() {
+		close(r.quit)
+		r.gate.shut()
+		err := r.raft.Shutdown().Error()
+		r.tasks.wait()
+		r.closed = errors.Join(err, r.release())
+	})
+	return r.closed
+}
+
+// release closes the files, in the order that leaves the most on disk.
+func (r *Replica) release() error {
+	var errs []error
+	keep := func(err error) { errs = append(errs, err) }
+	if r.trans != nil {
+		keep(r.trans.Close())
+	}
+	if r.logs != nil {
+		keep(r.logs.recordAcked())
+	}
+	if r.fsm != nil {
+		keep(r.fsm.stop())
+	}
+	if r.logs != nil {
+		keep(r.logs.close())
+	}
+	if r.lock != nil {
+		keep(r.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// tasks are the goroutines of a replica. None starts once Close waits for them.
+type tasks struct {
+	mu      sync.Mutex
+	stopped bool
+	group   sync.WaitGroup
+}
+
+func (t *tasks) start(task func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stopped {
+		return false
+	}
+	t.group.Go(task)
+	return true
+}
+
+func (t *tasks) wait() {
+	t.mu.Lock()
+	t.stopped = true
+	t.mu.Unlock()
+	t.group.Wait()
+}
+
+// A Status is a member's account of itself.
+type Status struct {
+	ID       string
+	Role     string // Leader, Follower, Candidate, Shutdown
+	Leader   string // its ID, or empty
+	Term     uint64
+	Members  []Member
+	Applied  uint64 // the index of the last entry applied
+	Durable  uint64 // F: entries up to it need no log
+	Snapshot uint64 // the log may begin after this index
+	First    uint64 // the first index in the log; 0 if it is empty
+	Last     uint64 // the last
+	LogSize  int64  // bytes of the log on disk
+	Size     int64  // bytes of the state's tables on disk
+}
+
+// A Member is one of the group.
+type Member struct {
+	ID, Address string
+	Voter       bool
+}
+
+// Status returns the member's account of itself.
+func (r *Replica) Status() (Status, error) {
+	s := Status{
+		ID:       r.cfg.ID,
+		Role:     r.raft.State().String(),
+		Leader:   r.Leader(),
+		Term:     r.raft.CurrentTerm(),
+		Applied:  r.Applied(),
+		Snapshot: r.snap.record().Index,
+	}
+	s.Durable, s.Size = r.fsm.durable()
+	conf := r.raft.GetConfiguration()
+	if err := conf.Error(); err != nil {
+		return s, err
+	}
+	for _, m := range conf.Configuration().Servers {
+		s.Members = append(s.Members, Member{string(m.ID), string(m.Address), m.Suffrage == raft.Voter})
+	}
+	var err error
+	if s.First, err = r.logs.FirstIndex(); err != nil {
+		return s, err
+	}
+	if s.Last, err = r.logs.LastIndex(); err != nil {
+		return s, err
+	}
+	s.LogSize, err = dirSize(filepath.Join(r.cfg.Dir, "raft"))
+	return s, err
+}
+
+// dirSize is the disk space that the files of a flat directory take.
+func dirSize(dir string) (int64, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	var size int64
+	for _, e := range entries {
+		var st unix.Stat_t
+		if err := unix.Stat(filepath.Join(dir, e.Name()), &st); err == nil {
+			size += st.Blocks * 512
+		} else if !errors.Is(err, unix.ENOENT) { // it was just removed
+			return 0, err
+		}
+	}
+	return size, nil
+}
+
+// Leader returns the ID of the leader, or "" if none is known.
+func (r *Replica) Leader() string {
+	_, id := r.raft.LeaderWithID()
+	return string(id)
+}
+
+// AddVoter makes a member that runs already, at an address that the Streams
+// understand, a voter of the group. Only the leader can.
+func (r *Replica) AddVoter(ctx context.Context, id, addr string) error {
+	return r.change(ctx, r.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(addr), 0, 0))
+}
+
+// Remove takes a member out of the group. Only the leader can.
+func (r *Replica) Remove(ctx context.Context, id string) error {
+	return r.change(ctx, r.raft.RemoveServer(raft.ServerID(id), 0, 0))
+}
+
+// Yield hands the lead to another member.
+func (r *Replica) Yield(ctx context.Context) error {
+	return r.change(ctx, r.raft.LeadershipTransfer())
+}
+
+func (r *Replica) change(ctx context.Context, f raft.Future) error {
+	done := make(chan error, 1)
+	if !r.tasks.start(func() { done <- f.Error() }) {
+		return r.gone()
+	}
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("replica: %w: %w", meta.Unavailable, err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("replica: %w: outcome unknown: %w", meta.Unavailable, ctx.Err())
+	case <-r.dead:
+		return r.gone()
+	}
+}
+
+var _ raft.MonotonicLogStore = (*logs)(nil)
+
+// openWAL opens the log proper. Its index is a Bolt file that raft-wal opens
+// but does not close, so we hold it.
+func openWAL(dir string, cfg *Config) (*wal.WAL, *metadb.BoltMetaDB, error) {
+	index := new(metadb.BoltMetaDB)
+	w, err := wal.Open(dir, wal.WithMetaStore(index), wal.WithSegmentSize(segmentSize), wal.WithLogger(raftLogger(cfg.Log, false)))
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("replica: opening the log in %s: %w", dir, err), index.Close())
+	}
+	return w, index, nil
+}
+
+// segmentSize is that of the log's files. They are made at full size, so a
+// small log takes one of them, and go when a snapshot has passed them.
+const segmentSize = 32 << 20

@@ -1,0 +1,118 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"golang.org/x/sys/unix"
+)
+
+// watchLog shuts the gate while a write to the log takes too long, and ends the
+// member when it takes far too long: a leader whose disk hangs would go on
+// sending heartbeats and keep the others from electing one that works. It does
+// no I/O itself.
+func (r *Replica) watchLog() {
+	tick := time.NewTicker(r.cfg.limits.slow / 20)
+	defer tick.Stop()
+	slow := false
+	for {
+		select {
+		case <-tick.C:
+		case <-r.quit:
+			return
+		case <-r.dead:
+			return
+		}
+		switch took := r.logs.writing(); {
+		case took > r.cfg.limits.hung:
+			r.fatal(fmt.Errorf("a write to the log in %s has taken %v", r.cfg.Dir, took.Round(time.Millisecond)))
+			return
+		case took > r.cfg.limits.slow && !slow:
+			slow = true
+			r.cfg.Log.Warn("replica: the log hangs; nothing is answered", "took", took)
+			r.gate.shut()
+		case took == 0 && slow:
+			slow = false
+			r.cfg.Log.Warn("replica: the log answers again")
+			r.reopen()
+		}
+	}
+}
+
+// reopen opens the gate, unless the replica is stopping, which shuts it for good.
+func (r *Replica) reopen() {
+	r.gate.open()
+	select {
+	case <-r.quit:
+		r.gate.shut()
+	case <-r.dead:
+		r.gate.shut()
+	default:
+	}
+}
+
+// tend does, every second, what must be done all the time: record what was
+// acknowledged, drop old versions, look at the disk.
+func (r *Replica) tend() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		r.lookAtDisk()
+		select {
+		case <-tick.C:
+		case <-r.quit:
+			return
+		case <-r.dead:
+			return
+		}
+		if err := r.logs.recordAcked(); err != nil {
+			r.fatal(err)
+			return
+		}
+		r.fsm.current().discard()
+	}
+}
+
+func (r *Replica) lookAtDisk() {
+	var st unix.Statfs_t
+	if err := unix.Statfs(r.cfg.Dir, &st); err != nil {
+		r.cfg.Log.Warn("replica: how much space is left is not known", "err", err)
+		return
+	}
+	full := int64(st.Bavail)*st.Bsize < r.cfg.limits.minFree
+	if r.full.Swap(full) != full {
+		r.cfg.Log.Warn("replica: free space of the disk", "enough", !full, "dir", r.cfg.Dir)
+	}
+}
+
+// cutLog takes a snapshot whenever the log has grown by enough.
+func (r *Replica) cutLog() {
+	tick := time.NewTicker(r.cfg.limits.slow / 10)
+	defer tick.Stop()
+	// What the log held at the start is not known in bytes. It is less than
+	// snapshotBytes and what went on during one snapshot.
+	written := int64(0)
+	for {
+		select {
+		case <-tick.C:
+		case <-r.quit:
+			return
+		case <-r.dead:
+			return
+		}
+		now := r.logs.written.Load()
+		beyond := r.logs.last() - min(r.logs.last(), r.snap.record().Index)
+		if now-written < r.cfg.limits.snapshotBytes && beyond < r.cfg.limits.snapshotEntries {
+			continue
+		}
+		switch err := r.raft.Snapshot().Error(); {
+		case err == nil:
+			written = now
+		case errors.Is(err, raft.ErrNothingNewToSnapshot), errors.Is(err, raft.ErrRaftShutdown):
+		default:
+			r.cfg.Log.Warn("replica: no snapshot now", "err", err)
+		}
+	}
+}
