@@ -31,10 +31,12 @@ type Caller interface {
 	Call(ctx context.Context, op state.Op, req, resp any) error
 }
 
-// A Sender carries one request to the service and brings back the reply, from
-// a command or a query alike. An error means that it is not known whether a
-// command was executed; what the service says, errors too, is in the reply.
-// The command's time is not looked at. It may be called concurrently.
+// A Sender carries one request, a command or a query, to the service and brings
+// back the reply: what executing it said, also if that was an error. An error
+// of its own means that there is no reply. If its kind is meta.Unavailable or
+// meta.TimedOut, or it has none, it is not known whether a command was executed,
+// and sending it again may help; with any other kind it was not executed. The
+// command's time is not looked at. It may be called concurrently.
 type Sender interface {
 	Do(ctx context.Context, cmd state.Command) (state.Reply, error)
 }

@@ -114,7 +114,10 @@ func (r *Remote) once(ctx context.Context, cmd state.Command) (state.Reply, erro
 	s.doubt = true
 	reply, err := r.send(ctx, cmd)
 	if err != nil {
-		return state.Reply{}, fmt.Errorf("outcome unknown: %w", err)
+		if !refused(err) {
+			err = fmt.Errorf("outcome unknown: %w", err)
+		}
+		return state.Reply{}, err
 	}
 	s.seq, s.doubt = cmd.Seq, false
 	return reply, nil
@@ -163,6 +166,9 @@ func (r *Remote) send(ctx context.Context, cmd state.Command) (state.Reply, erro
 		if err == nil {
 			return reply, nil
 		}
+		if refused(err) {
+			return state.Reply{}, err
+		}
 		last = err
 		pause = min(max(2*pause, pauseMin), pauseMax)
 		wait := time.NewTimer(pause)
@@ -172,6 +178,14 @@ func (r *Remote) send(ctx context.Context, cmd state.Command) (state.Reply, erro
 		}
 		wait.Stop()
 	}
+}
+
+// refused reports whether err says that a request was not executed and that
+// sending it again is of no use. (Its number was not used up either, so its slot
+// is in doubt all the same.)
+func refused(err error) bool {
+	var kind meta.Kind
+	return errors.As(err, &kind) && kind != meta.Unavailable && kind != meta.TimedOut
 }
 
 // over says why nothing more is sent, and what the last attempt said.

@@ -46,10 +46,11 @@ func (c *Client) Close() {
 var errClosed = errors.New("client is closed")
 
 // Do sends one request and waits for its answer. What fails on the way is
-// meta.Unavailable: whether the request was executed is not known.
+// meta.Unavailable: whether the request was executed is not known. An error of
+// another kind is the member's refusal to look at it.
 func (c *Client) Do(ctx context.Context, cmd state.Command) (state.Reply, error) {
 	if len(cmd.Body) > payloadMax {
-		return state.Reply{Kind: meta.TooLarge, Text: fmt.Sprintf("request of %d bytes, at most %d can be sent", len(cmd.Body), payloadMax)}, nil
+		return state.Reply{}, fmt.Errorf("request of %d bytes, at most %d can be sent: %w", len(cmd.Body), payloadMax, meta.TooLarge)
 	}
 	l, err := c.connect(ctx)
 	if err != nil {
@@ -62,7 +63,7 @@ func (c *Client) Do(ctx context.Context, cmd state.Command) (state.Reply, error)
 		}
 		return state.Reply{}, away(ctx, err)
 	}
-	if ans.Unknown {
+	if ans.Failed {
 		if len(c.members) > 1 {
 			c.leave(l, ans.Err()) // the next may lead
 		}

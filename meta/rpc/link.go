@@ -33,7 +33,7 @@ type link struct {
 // A result is an answer with its body.
 type result struct {
 	state.Reply
-	Unknown bool
+	Failed bool
 }
 
 // errSilent says that nothing at all came from the member while a request
@@ -173,8 +173,8 @@ func (l *link) receive(stream *rpc.Stream) error {
 		if waiter == nil {
 			continue // it was given up
 		}
-		res := result{Reply: state.Reply{Kind: ans.Kind, Text: ans.Text, Body: body}, Unknown: ans.Unknown}
-		if res.Unknown && res.Kind == 0 {
+		res := result{Reply: state.Reply{Kind: ans.Kind, Text: ans.Text, Body: body}, Failed: ans.Failed}
+		if res.Failed && res.Kind == 0 {
 			res.Kind = meta.Unavailable
 		}
 		waiter <- res

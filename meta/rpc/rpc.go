@@ -28,8 +28,7 @@ const (
 	textMax = 4 << 10
 )
 
-// A Handler executes one request. An error means that it is not known whether
-// a command was executed; what the service says, errors too, is in the reply.
+// A Handler executes one request (meta/client.Sender says what is promised).
 // It is called concurrently.
 type Handler interface {
 	Do(ctx context.Context, cmd state.Command) (state.Reply, error)
@@ -49,9 +48,8 @@ type answer struct {
 	Number uint64    `cbor:"1,keyasint,omitempty"` // of the request
 	Kind   meta.Kind `cbor:"2,keyasint,omitempty"` // zero on success
 	Text   string    `cbor:"3,keyasint,omitempty"` // of the error
-	// Unknown says that the handler failed: Kind and Text say how, and whether
-	// a command was executed is not known.
-	Unknown bool `cbor:"4,keyasint,omitempty"`
+	// Failed says that the handler failed to execute it: Kind and Text are its error.
+	Failed bool `cbor:"4,keyasint,omitempty"`
 }
 
 // cut returns text or as much of it as travels.

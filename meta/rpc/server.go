@@ -93,7 +93,7 @@ func execute(ctx context.Context, h Handler, req request, body []byte) *rpc.Fram
 	ans := answer{Number: req.Number, Kind: reply.Kind, Text: cut(reply.Text)}
 	switch {
 	case err != nil:
-		ans.Unknown, ans.Text = true, cut(err.Error())
+		ans.Failed, ans.Text = true, cut(err.Error())
 		if !errors.As(err, &ans.Kind) {
 			ans.Kind = meta.Unavailable
 		}

@@ -1,0 +1,96 @@
+// Package node is the life of one metadata member: a replica that runs the
+// machine of all services, the requests of this process and of connections
+// executed on it, and the work that commands leave behind for later. It knows
+// which services there are (Machine), not what any of them does.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"dos/meta"
+	"dos/meta/client"
+	"dos/meta/members"
+	"dos/meta/namespace"
+	"dos/meta/replica"
+	"dos/meta/session"
+	"dos/meta/state"
+)
+
+// Machine returns a machine with all services. Each keeps its operations to a
+// range of 256 numbers, commands below 0x40 of it and queries from there on.
+func Machine() *state.Machine {
+	m := new(state.Machine)
+	session.Register(m, namespace.Release) // 0x00xx
+	namespace.Register(m)                  // 0x01xx
+	members.Register(m)                    // 0x02xx
+	return m
+}
+
+// A Node is one member. Its methods may be called concurrently. It is a
+// client.Caller for requests without a session, and a client.Sender.
+type Node struct {
+	replica *replica.Replica
+	machine *state.Machine
+	id      string
+	log     *slog.Logger
+}
+
+var (
+	_ client.Caller = (*Node)(nil)
+	_ client.Sender = (*Node)(nil)
+)
+
+// Open starts the member. The configuration's machine is filled in here. The
+// caller must Run the member, and Close it after that has returned.
+func Open(c replica.Config) (*Node, error) {
+	c.Machine = Machine()
+	r, err := replica.Open(c)
+	if err != nil {
+		return nil, err
+	}
+	log := c.Log
+	if log == nil {
+		log = slog.Default()
+	}
+	return &Node{replica: r, machine: c.Machine, id: c.ID, log: log}, nil
+}
+
+// Close stops the member.
+func (n *Node) Close() error { return n.replica.Close() }
+
+// Replica is the member's replica, for its status and its administration.
+func (n *Node) Replica() *replica.Replica { return n.replica }
+
+// Do is client.Sender's: a command is proposed and answered when it is
+// committed and applied, a query sees all that was answered before.
+func (n *Node) Do(ctx context.Context, cmd state.Command) (state.Reply, error) {
+	switch {
+	case n.machine.IsCommand(cmd.Op):
+		return n.replica.Propose(ctx, cmd)
+	case n.machine.IsQuery(cmd.Op):
+		var reply state.Reply
+		err := n.replica.View(ctx, func(r state.Reader) error {
+			reply = n.machine.Answer(r, cmd.Op, cmd.Body)
+			return nil
+		})
+		return reply, err
+	}
+	return state.Reply{}, fmt.Errorf("operation %#04x is unknown here: %w", uint16(cmd.Op), meta.Unsupported)
+}
+
+// Call is client.Caller's, without a session.
+func (n *Node) Call(ctx context.Context, op state.Op, req, resp any) error {
+	return n.Session(0).Call(ctx, op, req, resp)
+}
+
+// Session returns the Caller of a session of this process. Each request is sent
+// once: if it fails with meta.Unavailable its outcome is not known.
+func (n *Node) Session(id meta.SessionID) client.Caller { return client.Direct(n, id) }
+
+// unavailable reports whether err says that this member cannot serve now.
+func unavailable(err error) bool {
+	return errors.Is(err, meta.Unavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}

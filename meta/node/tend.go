@@ -1,0 +1,127 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"dos/meta"
+	"dos/meta/client"
+	"dos/meta/namespace"
+	"dos/meta/session"
+	"dos/meta/state"
+)
+
+const (
+	// purgeRows bounds the rows that one Purge removes: well under a
+	// transaction's, and short enough that others' commands wait little.
+	purgeRows = 1024
+	// tendBatch is how many inodes or sessions are looked at once.
+	tendBatch = 256
+	// tendEvery is the pause between two looks at a state that moves.
+	tendEvery = 100 * time.Millisecond
+	// tendRetry is the pause after something went wrong.
+	tendRetry = 5 * time.Second
+)
+
+// Run does, while this member leads, what commands left to be done in bounded
+// steps: removing the contents of deleted inodes, and giving up what ended
+// sessions held. It returns nil when ctx ends.
+func (n *Node) Run(ctx context.Context) error {
+	for {
+		moved := n.replica.Moved() // before looking, so that nothing is missed
+		pause := tendEvery
+		if err := n.tend(ctx); err != nil && ctx.Err() == nil {
+			pause = tendRetry
+			if !unavailable(err) {
+				n.log.Warn("meta: work in the background failed, will be tried again", "err", err)
+			}
+		} else {
+			select {
+			case <-moved:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		wait := time.NewTimer(pause)
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return nil
+		}
+	}
+}
+
+// tend does what there is to do now.
+func (n *Node) tend(ctx context.Context) error {
+	if n.replica.Leader() != n.id {
+		return nil
+	}
+	if err := n.purge(ctx); err != nil {
+		return err
+	}
+	return n.endSessions(ctx)
+}
+
+// purge empties the purge queue.
+func (n *Node) purge(ctx context.Context) error {
+	var after meta.Ino
+	for {
+		var queue namespace.PurgingReply
+		if err := n.look(namespace.OpPurging, namespace.After{After: after, Limit: tendBatch}, &queue); err != nil {
+			return err
+		}
+		for _, ino := range queue.Inos {
+			after = ino
+			for more := true; more; {
+				var err error
+				if more, err = (client.Stripes{Caller: n}).Purge(ctx, ino, purgeRows); err != nil {
+					return fmt.Errorf("purge inode %d: %w", ino, err)
+				}
+			}
+		}
+		if !queue.More || len(queue.Inos) == 0 {
+			return nil
+		}
+	}
+}
+
+// endSessions goes on with sessions whose end was begun.
+func (n *Node) endSessions(ctx context.Context) error {
+	var after meta.SessionID
+	for {
+		var list session.Listed
+		if err := n.look(session.OpSessions, session.List{After: after, Limit: tendBatch}, &list); err != nil {
+			return err
+		}
+		for _, s := range list.Sessions {
+			after = s.ID
+			if !s.Ending {
+				continue
+			}
+			if err := (client.Session{Caller: n}).End(ctx, s.ID); err != nil {
+				return fmt.Errorf("end session %d: %w", s.ID, err)
+			}
+		}
+		if !list.More || len(list.Sessions) == 0 {
+			return nil
+		}
+	}
+}
+
+// look answers a query from what is applied here, which costs nobody anything:
+// work that it misses is found at the next move.
+func (n *Node) look(op state.Op, req, resp any) error {
+	var reply state.Reply
+	if err := n.replica.Local(func(r state.Reader) error {
+		reply = n.machine.Answer(r, op, state.Marshal(req))
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := reply.Err(); err != nil {
+		return err
+	}
+	return state.Unmarshal(reply.Body, resp)
+}
