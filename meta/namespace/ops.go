@@ -27,22 +27,22 @@ const (
 
 // The queries.
 const (
-	OpLookup    state.Op = 0x0140 // Name → meta.Attr
-	OpAttr      state.Op = 0x0141 // Inode → meta.Attr
-	OpEntries   state.Op = 0x0142 // Entries → EntriesReply
-	OpParent    state.Op = 0x0143 // Inode → Inode
-	OpReadlink  state.Op = 0x0144 // Inode → Target
-	OpLayout    state.Op = 0x0145 // Layout → meta.Layout
-	OpXattr     state.Op = 0x0146 // XattrName → XattrValue
-	OpXattrs    state.Op = 0x0147 // Inode → XattrNames
-	OpUsage     state.Op = 0x0148 // nothing → meta.Usage
-	OpStripes   state.Op = 0x0149 // Stripes → StripesReply
-	OpStripe    state.Op = 0x014a // StripeIDs → StripesReply
-	OpDead      state.Op = 0x014b // Dead → DeadReply
-	OpUnnamed   state.Op = 0x014c // StripeIDs → StripeIDs
-	OpFolds     state.Op = 0x014d // After → FoldsReply
-	OpPurging   state.Op = 0x014e // After → PurgingReply
-	OpCheck     state.Op = 0x014f // nothing → CheckReply
+	OpLookup   state.Op = 0x0140 // Name → meta.Attr
+	OpAttr     state.Op = 0x0141 // Inode → meta.Attr
+	OpEntries  state.Op = 0x0142 // Entries → EntriesReply
+	OpParent   state.Op = 0x0143 // Inode → Inode
+	OpReadlink state.Op = 0x0144 // Inode → Target
+	OpLayout   state.Op = 0x0145 // Layout → meta.Layout
+	OpXattr    state.Op = 0x0146 // XattrName → XattrValue
+	OpXattrs   state.Op = 0x0147 // Inode → XattrNames
+	OpUsage    state.Op = 0x0148 // nothing → meta.Usage
+	OpStripes  state.Op = 0x0149 // Stripes → StripesReply
+	OpStripe   state.Op = 0x014a // StripeIDs → StripesReply
+	OpDead     state.Op = 0x014b // Dead → DeadReply
+	OpUnnamed  state.Op = 0x014c // StripeIDs → StripeIDs
+	OpFolds    state.Op = 0x014d // After → FoldsReply
+	OpPurging  state.Op = 0x014e // After → PurgingReply
+	OpCheck    state.Op = 0x014f // nothing → CheckReply
 )
 
 // Limits of this room.

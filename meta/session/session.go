@@ -59,6 +59,12 @@ func row(r state.Reader, id meta.SessionID) (Info, bool) {
 	return info, true
 }
 
+// Known reports whether the session is open or ending.
+func Known(r state.Reader, id meta.SessionID) bool {
+	_, ok := row(r, id)
+	return ok
+}
+
 func put(tx *state.Tx, info Info) { tx.Set(rowKey(info.ID), state.Marshal(info)) }
 
 // check refuses a session that is not open.

@@ -1,0 +1,56 @@
+package namespace
+
+import (
+	"fmt"
+
+	"dos/meta"
+	"dos/meta/state"
+)
+
+// Register adds the operations of this room to m. Release is to be told to
+// session.Register.
+func Register(m *state.Machine) {
+	state.Handle(m, OpInit, "namespace.init", initialize)
+	state.Handle(m, OpCreate, "namespace.create", create)
+	state.Handle(m, OpLink, "namespace.link", link)
+	state.Handle(m, OpUnlink, "namespace.unlink", unlink)
+	state.Handle(m, OpRmdir, "namespace.rmdir", rmdir)
+	state.Handle(m, OpRename, "namespace.rename", rename)
+	state.Handle(m, OpDrop, "namespace.drop", drop)
+	state.Handle(m, OpSetAttr, "namespace.setattr", setAttr)
+	state.Handle(m, OpWrite, "namespace.write", write)
+	state.Handle(m, OpSwap, "namespace.swap", swap)
+	state.Handle(m, OpSetXattr, "namespace.setxattr", setXattr)
+	state.Handle(m, OpRemoveXattr, "namespace.removexattr", removeXattr)
+	state.Handle(m, OpPurge, "namespace.purge", purge)
+	state.Handle(m, OpMove, "namespace.move", move)
+	state.Handle(m, OpBury, "namespace.bury", bury)
+
+	state.Query(m, OpLookup, "namespace.lookup", lookup)
+	state.Query(m, OpAttr, "namespace.attr", attr)
+	state.Query(m, OpEntries, "namespace.entries", entries)
+	state.Query(m, OpParent, "namespace.parent", parent)
+	state.Query(m, OpReadlink, "namespace.readlink", readlink)
+	state.Query(m, OpLayout, "namespace.layout", layout)
+	state.Query(m, OpXattr, "namespace.xattr", xattr)
+	state.Query(m, OpXattrs, "namespace.xattrs", xattrs)
+	state.Query(m, OpUsage, "namespace.usage", usage)
+	state.Query(m, OpStripes, "namespace.stripes", stripes)
+	state.Query(m, OpStripe, "namespace.stripe", stripe)
+	state.Query(m, OpDead, "namespace.dead", dead)
+	state.Query(m, OpUnnamed, "namespace.unnamed", unnamed)
+	state.Query(m, OpFolds, "namespace.folds", folds)
+	state.Query(m, OpPurging, "namespace.purging", purging)
+	state.Query(m, OpCheck, "namespace.check", check)
+}
+
+// none is the reply that says nothing, and the request that asks for nothing in particular.
+type none = struct{}
+
+// clamp returns how many things a list may have.
+func clamp(limit int) (int, error) {
+	if limit < 1 {
+		return 0, fmt.Errorf("limit %d: %w", limit, meta.Invalid)
+	}
+	return min(limit, ListMax), nil
+}
