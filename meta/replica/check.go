@@ -13,15 +13,22 @@ import (
 // check refuses a directory whose parts do not belong together: going on would
 // lose entries silently. With Salvage it makes them fit instead.
 func (r *Replica) check() error {
-	if err := r.finishInstall(); err != nil {
-		return err
-	}
 	first, last, err := r.logs.bounds()
 	if err != nil {
 		return err
 	}
 	snap, at := r.snap.record(), r.fsm.store.done
-	err = consistent(at.index, snap.Index, first, last, r.logs.acked.index)
+	if last >= snap.Index {
+		err = consistent(at.index, snap.Index, first, last, r.logs.acked.index)
+	} else {
+		// What was to be appended next would not follow such a log, so it is as
+		// good as empty. A crash between swapping to a state from the leader and
+		// removing the log leaves one.
+		err = consistent(at.index, snap.Index, 0, 0, r.logs.acked.index)
+		if err == nil && last > 0 {
+			err = r.logs.DeleteRange(first, last)
+		}
+	}
 	if err != nil {
 		err = fmt.Errorf("replica: %s: %w", r.cfg.Dir, err)
 	}
@@ -64,17 +71,6 @@ func (l *logs) bounds() (first, last uint64, err error) {
 	}
 	last, err = l.LastIndex()
 	return first, last, err
-}
-
-// finishInstall removes a log that ends before the snapshot: a crash came
-// between swapping to a state from the leader and that. What was to be appended
-// next would not follow it.
-func (r *Replica) finishInstall() error {
-	first, last, err := r.logs.bounds()
-	if err != nil || last == 0 || last >= r.snap.record().Index {
-		return err
-	}
-	return r.logs.DeleteRange(first, last)
 }
 
 // salvage makes the state the truth. A log that follows it without a gap stays,

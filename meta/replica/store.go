@@ -93,6 +93,9 @@ func openStore(dir string, generation uint64, cfg *Config) (*store, error) {
 	if err := removeMemtables(dir); err != nil {
 		return nil, err
 	}
+	if err := verifyTables(dir); err != nil {
+		return nil, err
+	}
 	opt := badger.DefaultOptions(dir).
 		WithSyncWrites(false).
 		WithDetectConflicts(false).
@@ -108,7 +111,7 @@ func openStore(dir string, generation uint64, cfg *Config) (*store, error) {
 		WithValueLogFileSize(valueLogSize).
 		WithCompression(options.None).
 		WithBlockCacheSize(0).
-		WithChecksumVerificationMode(options.OnTableAndBlockRead).
+		WithChecksumVerificationMode(options.OnBlockRead).
 		WithLogger(badgerLogger{cfg.Log})
 	db, err := badger.OpenManaged(opt)
 	if err != nil {
@@ -194,7 +197,7 @@ func (s *store) commit(b batch) error {
 	defer func() { txn.Discard() }()
 	count, size := 0, 0
 	put := func(key, val []byte) error {
-		if len(val) >= valueThreshold {
+		if int64(len(val)) >= s.db.Opts().ValueThreshold {
 			panic(fmt.Sprintf("replica: row %q of %d bytes would go to the value log", key, len(val)))
 		}
 		if count > 0 && !s.fits(count+1, size+len(key)+len(val)) {
