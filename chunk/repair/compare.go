@@ -1,0 +1,320 @@
+package repair
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"time"
+
+	"dos/chunk"
+)
+
+const (
+	// page is how many rows of the table are read at once.
+	page = 1024
+	// strayMax bounds the listed shards without a row that wait for an answer
+	// of Table.Unnamed.
+	strayMax = 1024
+)
+
+// compareAll compares at the start, after every change, and from time to time.
+func (r *Repairer) compareAll(ctx context.Context) error {
+	for ctx.Err() == nil {
+		ok := r.compare(ctx)
+		next := time.NewTimer(r.config.Every)
+		if !ok {
+			next.Reset(r.rest(r.config.Retry))
+		}
+		r.await(ctx, next)
+		next.Stop()
+	}
+	return nil
+}
+
+// await waits for a reason to compare again.
+func (r *Repairer) await(ctx context.Context, next *time.Timer) {
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-next.C:
+			return
+		case <-r.wake:
+			r.mu.Lock()
+			stale := r.epoch != r.last.epoch
+			r.mu.Unlock()
+			pause := r.rest(poll)
+			if !stale {
+				continue
+			}
+			if pause > 0 { // many changes, one comparison
+				next.Reset(pause)
+				continue
+			}
+			return
+		case <-tick.C: // what did not fit into the queue is looked for again
+			busy, dropped := r.queue.busy()
+			if busy == 0 && dropped > 0 && r.rest(r.config.Retry) <= 0 {
+				return
+			}
+		}
+	}
+}
+
+// rest is how long to wait before the next comparison, when at least so much
+// is to lie between them. One that takes long runs a fifth of the time at most.
+func (r *Repairer) rest(least time.Duration) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Until(r.last.ended.Add(max(least, 4*r.last.ended.Sub(r.last.started))))
+}
+
+// compare goes through the stripe table and the lists of all live stores, side
+// by side in the order of IDs. It returns false when it did not see everything.
+func (r *Repairer) compare(ctx context.Context) bool {
+	r.mu.Lock()
+	r.passes++
+	p := &pass{number: r.passes, epoch: r.epoch, started: time.Now()}
+	r.current = p
+	r.lostLogged = 0
+	r.mu.Unlock()
+	r.queue.clearDropped()
+
+	m := &comparison{r: r, pass: p}
+	err := m.run(ctx)
+	if err != nil && ctx.Err() == nil {
+		slog.Warn("repair: comparison of stripes and stores failed", "err", err)
+	}
+
+	defer r.noteFull()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p.failed, p.ended = err != nil, time.Now()
+	r.last, r.current = *p, nil
+	if err == nil && p.counts[lost] > 0 {
+		slog.Error("repair: stripes have lost more shards than their code allows", "stripes", p.counts[lost], "away", len(r.away))
+	}
+	return err == nil
+}
+
+// A comparison is one comparison.
+type comparison struct {
+	r       *Repairer
+	pass    *pass
+	cursors []*cursor
+	listed  map[chunk.StoreID]bool // stores whose list has not failed so far
+	failed  []error
+
+	strays  map[chunk.StripeID][]extra // listed, but without a row
+	waiting int                        // shards in strays
+}
+
+func (m *comparison) run(ctx context.Context) error {
+	m.strays, m.listed = make(map[chunk.StripeID][]extra), make(map[chunk.StoreID]bool)
+	defer func() {
+		for _, c := range m.cursors {
+			c.close()
+		}
+	}()
+	for _, id := range m.r.config.Cluster.Stores() {
+		if s, live := m.r.config.Cluster.Store(id); live {
+			m.listed[id] = true
+			m.cursors = append(m.cursors, open(ctx, id, s, m.r.config.Timeout))
+		} else {
+			m.r.missed(id)
+		}
+	}
+	after := chunk.StripeID(0)
+	for more := true; more; {
+		var list []chunk.Stripe
+		var err error
+		list, more, err = m.stripes(ctx, after)
+		if err != nil {
+			return fmt.Errorf("stripe table: %w", err)
+		}
+		for _, s := range list {
+			if s.ID <= after {
+				return fmt.Errorf("stripe table: %016x follows %016x", uint64(s.ID), uint64(after))
+			}
+			after = s.ID
+			if err := m.stripe(ctx, s); err != nil {
+				return err
+			}
+		}
+		more = more && len(list) > 0
+	}
+	for _, c := range m.cursors { // beyond the last row
+		if err := m.skip(ctx, c, 0); err != nil {
+			return err
+		}
+	}
+	if err := m.flush(ctx); err != nil {
+		return err
+	}
+	return errors.Join(m.failed...)
+}
+
+func (m *comparison) stripes(ctx context.Context, after chunk.StripeID) ([]chunk.Stripe, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.r.config.Timeout)
+	defer cancel()
+	return m.r.config.Table.Stripes(ctx, after, page)
+}
+
+// stripe looks at what the stores list of one row.
+func (m *comparison) stripe(ctx context.Context, s chunk.Stripe) error {
+	if s.Code.Shards() != len(s.Stores) {
+		return fmt.Errorf("stripe table: %016x has %d stores for code %v", uint64(s.ID), len(s.Stores), s.Code)
+	}
+	size := int64(s.Code.Cell(int(s.Len)))
+	found := uint32(0)
+	var extras []extra
+	for _, c := range m.cursors {
+		if err := m.skip(ctx, c, s.ID); err != nil {
+			return err
+		}
+		for c.ok && c.info.ID.Stripe == s.ID {
+			i := int(c.info.ID.Index)
+			switch {
+			case i >= len(s.Stores) || s.Stores[i] != c.store:
+				extras = append(extras, extra{c.store, c.info.ID})
+			case c.info.Size == size:
+				found |= 1 << i
+			}
+			m.next(c)
+		}
+	}
+	missing, actionable := 0, len(extras) > 0
+	for i, id := range s.Stores {
+		if found>>i&1 == 1 {
+			continue
+		}
+		missing++
+		if m.listed[id] || m.r.movable(id) && len(m.r.spares(s)) > 0 {
+			actionable = true
+		}
+	}
+	class := classOf(s.Code, missing)
+	m.r.mu.Lock()
+	m.pass.counts[class]++
+	if short(s, m.r.config.Cluster.Code()) {
+		m.pass.short++
+	}
+	m.r.mu.Unlock()
+	if actionable {
+		m.r.queue.add(&item{stripe: s.ID, left: int(s.Code.M) - missing, extras: extras, pass: m.pass.number, class: class})
+	}
+	return nil
+}
+
+// short reports whether a stripe should have a wider code.
+func short(s chunk.Stripe, want chunk.Code) bool {
+	if s.Len <= chunk.CopyMax {
+		return s.Code.M < want.M
+	}
+	return s.Code.K < want.K || s.Code.M < want.M
+}
+
+// next moves a cursor. One that fails is at its end, and the comparison has
+// not seen everything.
+func (m *comparison) next(c *cursor) {
+	if err := c.next(); err != nil {
+		m.listed[c.store] = false
+		m.failed = append(m.failed, fmt.Errorf("list of store %d: %w", c.store, err))
+	}
+}
+
+// skip moves a cursor to the stripe, or to the end if that is zero. What it
+// passes has no row.
+func (m *comparison) skip(ctx context.Context, c *cursor, to chunk.StripeID) error {
+	if !c.begun {
+		m.next(c)
+	}
+	for c.ok && (to == 0 || c.info.ID.Stripe < to) {
+		m.strays[c.info.ID.Stripe] = append(m.strays[c.info.ID.Stripe], extra{c.store, c.info.ID})
+		m.waiting++
+		m.next(c)
+		if m.waiting >= strayMax {
+			if err := m.flush(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// flush deletes the strays that no command will ever name.
+func (m *comparison) flush(ctx context.Context) error {
+	if m.waiting == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.r.config.Timeout)
+	defer cancel()
+	ids := make([]chunk.StripeID, 0, len(m.strays))
+	for id := range m.strays {
+		ids = append(ids, id)
+	}
+	unnamed, err := m.r.config.Table.Unnamed(ctx, ids)
+	if err != nil {
+		return fmt.Errorf("unnamed stripes: %w", err)
+	}
+	dead := make(map[chunk.StoreID][]chunk.ID)
+	for _, id := range unnamed {
+		for _, e := range m.strays[id] {
+			dead[e.store] = append(dead[e.store], e.id)
+		}
+	}
+	for id, shards := range dead {
+		if s, live := m.r.config.Cluster.Store(id); live && s.Delete(ctx, shards...) == nil {
+			m.r.collected(int64(len(shards)), 0)
+		} // else the next comparison finds them
+	}
+	m.strays, m.waiting = make(map[chunk.StripeID][]extra), 0
+	return nil
+}
+
+// A cursor goes through what one store lists.
+type cursor struct {
+	store chunk.StoreID
+	info  chunk.Info
+	ok    bool // info is valid
+	begun bool
+
+	pull  func() (chunk.Info, error, bool)
+	stop  func()
+	stall *time.Timer // ends a list that does not move
+	limit time.Duration
+	end   context.CancelFunc
+}
+
+func open(ctx context.Context, id chunk.StoreID, s chunk.Store, limit time.Duration) *cursor {
+	ctx, cancel := context.WithCancel(ctx)
+	c := &cursor{store: id, limit: limit, end: cancel}
+	c.stall = time.AfterFunc(limit, cancel)
+	c.stall.Stop()
+	c.pull, c.stop = iter.Pull2(s.List(ctx, chunk.ID{}))
+	return c
+}
+
+func (c *cursor) next() error {
+	c.begun = true
+	c.stall.Reset(c.limit)
+	info, err, ok := c.pull()
+	c.stall.Stop()
+	last := c.info
+	c.info, c.ok = info, ok && err == nil
+	if c.ok && last.ID.Stripe != 0 && info.ID.Compare(last.ID) <= 0 {
+		c.ok = false
+		err = fmt.Errorf("%v follows %v", info.ID, last.ID)
+	}
+	return err
+}
+
+func (c *cursor) close() {
+	c.stop()
+	c.stall.Stop()
+	c.end()
+}

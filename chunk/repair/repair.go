@@ -1,0 +1,237 @@
+// Package repair finds shards that are lost and rebuilds them, and deletes
+// shards that nothing names, without anyone asking. It compares what the
+// stripe table says with what the stores list, and hears from readers about
+// damage that they meet. It knows nothing of files: the table is all that it
+// sees of the metadata service. One Repairer at a time works on a table.
+package repair
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"dos/chunk"
+	"dos/chunk/erasure"
+)
+
+// Cluster is what repair needs to know of the stores. It must not block.
+type Cluster interface {
+	// Stores lists the stores of the cluster, live or not.
+	Stores() []chunk.StoreID
+	// Store returns the store with that ID and whether it is thought to work.
+	Store(id chunk.StoreID) (s chunk.Store, live bool)
+	// Group returns the stores that a stripe may lie on.
+	Group(id chunk.StripeID) chunk.Group
+	// Code returns the code wanted for new stripes.
+	Code() chunk.Code
+}
+
+// A Move says that a shard lies on another store than before.
+type Move struct {
+	Stripe   chunk.StripeID
+	Index    uint8
+	From, To chunk.StoreID
+}
+
+// Table is the stripe table.
+type Table interface {
+	// Stripes lists stripes with IDs after the one given, in ID order, at most
+	// limit; more says whether there are others. Dead stripes may be among them.
+	Stripes(ctx context.Context, after chunk.StripeID, limit int) (list []chunk.Stripe, more bool, err error)
+	// Move changes where shards lie. A move whose stripe is gone or whose
+	// shard is not at From any more is ignored.
+	Move(ctx context.Context, moves []Move) error
+	// Dead lists stripes that no extent has named since before that time, at most limit.
+	Dead(ctx context.Context, before time.Time, limit int) ([]chunk.Stripe, error)
+	// Bury forgets dead stripes. IDs that are not dead are ignored.
+	Bury(ctx context.Context, ids []chunk.StripeID) error
+	// Unnamed returns those of the IDs that have no row, not even a dead one,
+	// and never will: they are below the low-water mark of the session that
+	// reserved them, or it has ended.
+	Unnamed(ctx context.Context, ids []chunk.StripeID) ([]chunk.StripeID, error)
+}
+
+// The defaults of Config.
+const (
+	DefaultGrace     = 10 * time.Minute
+	DefaultEvery     = time.Hour
+	DefaultRetry     = 5 * time.Second
+	DefaultDeadGrace = time.Minute
+	DefaultTimeout   = 30 * time.Second
+	DefaultWorkers   = 2
+)
+
+// poll is how often the Repairer looks which stores live.
+const poll = time.Second
+
+// Config says how to repair. Zero values mean the defaults named.
+type Config struct {
+	Cluster Cluster        // required
+	Table   Table          // required
+	Coder   *erasure.Coder // shared with others; one of its own
+
+	Grace     time.Duration // a store may be away so long before its shards move; DefaultGrace
+	Every     time.Duration // between comparisons when nothing happens; DefaultEvery
+	Retry     time.Duration // before the next comparison when one failed; DefaultRetry
+	DeadGrace time.Duration // a dead stripe is kept so long for late readers; DefaultDeadGrace
+	Timeout   time.Duration // of one call of a store or the table; DefaultTimeout
+	Workers   int           // stripes rebuilt at the same time; DefaultWorkers
+	Rate      int64         // bytes rebuilt in a second at most; 0 is no limit
+}
+
+// A Repairer keeps the redundancy of stripes full. Its methods may be called
+// concurrently, Run once.
+type Repairer struct {
+	config Config
+	coder  *erasure.Coder
+	rate   rate
+	queue  queue
+	wake   chan struct{} // one token: the comparison has a reason to run
+
+	mu         sync.Mutex
+	epoch      uint64                      // grows when what was known of the stores is out of date; guarded by mu
+	away       map[chunk.StoreID]time.Time // since when a store does not live; guarded by mu
+	expired    map[chunk.StoreID]bool      // of those, which have been away for Grace; guarded by mu
+	last       pass                        // the last comparison that ended; guarded by mu
+	current    *pass                       // the one that runs, or nil; guarded by mu
+	passes     uint64                      // comparisons begun; guarded by mu
+	done       progress                    // guarded by mu
+	lostLogged int                         // lines in this comparison; guarded by mu
+}
+
+// New returns a Repairer.
+func New(c Config) (*Repairer, error) {
+	if c.Cluster == nil || c.Table == nil {
+		return nil, errors.New("repair: Cluster and Table are required")
+	}
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&c.Grace, DefaultGrace}, {&c.Every, DefaultEvery}, {&c.Retry, DefaultRetry},
+		{&c.DeadGrace, DefaultDeadGrace}, {&c.Timeout, DefaultTimeout},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if c.Workers == 0 {
+		c.Workers = DefaultWorkers
+	}
+	if c.Coder == nil {
+		c.Coder = new(erasure.Coder)
+	}
+	r := &Repairer{config: c, coder: c.Coder, wake: make(chan struct{}, 1),
+		away: make(map[chunk.StoreID]time.Time), expired: make(map[chunk.StoreID]bool)}
+	r.rate.perSecond = c.Rate
+	r.queue.init()
+	return r, nil
+}
+
+// Run repairs until ctx ends.
+func (r *Repairer) Run(ctx context.Context) error {
+	r.look()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.compareAll(ctx) })
+	g.Go(func() error { return r.watch(ctx) })
+	g.Go(func() error { return r.collect(ctx) })
+	for range r.config.Workers {
+		g.Go(func() error { return r.work(ctx) })
+	}
+	return g.Wait()
+}
+
+// Notify says that a store came up, perhaps empty, or was lost. A comparison follows.
+func (r *Repairer) Notify() {
+	r.mu.Lock()
+	r.epoch++
+	r.mu.Unlock()
+	r.signal()
+}
+
+// Damaged says that a shard is missing or corrupt on a live store. Its stripe
+// goes before all others that have as much redundancy left.
+func (r *Repairer) Damaged(id chunk.ID) {
+	// How much is left is not known yet; that one shard is gone is.
+	if !r.queue.add(&item{stripe: id.Stripe, left: max(int(r.config.Cluster.Code().M)-1, 0), urgent: true, suspect: 1 << id.Index}) {
+		r.Notify() // the next comparison
+	}
+}
+
+func (r *Repairer) signal() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// watch looks which stores live, so that repair begins also when nobody calls Notify.
+func (r *Repairer) watch(ctx context.Context) error {
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if r.look() {
+			r.Notify()
+		}
+	}
+}
+
+// look notes which stores are away and for how long. It reports whether that
+// changed what can be repaired.
+func (r *Repairer) look() bool {
+	now := time.Now()
+	stores := r.config.Cluster.Stores()
+	seen := make(map[chunk.StoreID]bool, len(stores))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	changed := false
+	for _, id := range stores {
+		seen[id] = true
+		_, live := r.config.Cluster.Store(id)
+		since, away := r.away[id]
+		switch {
+		case live && away:
+			delete(r.away, id)
+			delete(r.expired, id)
+			changed = true
+		case !live && !away:
+			r.away[id] = now
+			changed = true
+		case away && !r.expired[id] && now.Sub(since) >= r.config.Grace:
+			r.expired[id] = true
+			changed = true
+		}
+	}
+	gone := func(id chunk.StoreID) bool { return !seen[id] }
+	maps.DeleteFunc(r.away, func(id chunk.StoreID, _ time.Time) bool { return gone(id) })
+	maps.DeleteFunc(r.expired, func(id chunk.StoreID, _ bool) bool { return gone(id) })
+	return changed
+}
+
+// missed notes that a store was found away, so that its return is noticed even
+// if it is back before the next poll.
+func (r *Repairer) missed(id chunk.StoreID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.away[id]; !ok {
+		r.away[id] = time.Now()
+	}
+}
+
+// movable reports whether shards of a store that does not live are to be
+// rebuilt elsewhere by now. What the cluster does not know will not come back.
+func (r *Repairer) movable(id chunk.StoreID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.expired[id] || !slices.Contains(r.config.Cluster.Stores(), id)
+}
