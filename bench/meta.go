@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ func metaCells(n int) []cell {
 		{"rename", func(dir string, i int) error { return os.Rename(name(dir, i), name(dir, i)+".r") }},
 		{"unlink", func(dir string, i int) error { return os.Remove(name(dir, i) + ".r") }},
 		{"small-files", func(dir string, i int) error {
-			return os.WriteFile(filepath.Join(dir, fmt.Sprintf("s%d", i)), small[:], 0o644)
+			return os.WriteFile(filepath.Join(dir, fmt.Sprintf("s%d", i)), small, 0o644)
 		}},
 	}
 	var cells []cell
@@ -56,7 +57,7 @@ func metaCells(n int) []cell {
 	return cells
 }
 
-var small [smallFile]byte
+var small = bytes.Repeat([]byte("dos\n"), smallFile/4)
 
 func name(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("f%06d", i)) }
 
