@@ -1,0 +1,189 @@
+// Dosmount mounts dos: one tree of files and special files.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"dos/chunk"
+	"dos/internal/node"
+)
+
+// memoryLimit makes the collector work harder before the process grows beyond
+// what an administrator expects of it, in bytes. GOMEMLIMIT overrides it.
+const memoryLimit = 560 << 20
+
+const usage = `usage: dosmount [flags] MOUNTPOINT
+
+Mounts dos at MOUNTPOINT and stays in the foreground until SIGINT, SIGTERM or
+umount. It runs an embedded cluster: one metadata member and six chunk stores
+in --data, erasure coded 4+2, so that any two of the folders DIR/chunk/0 … 5
+can be lost.
+
+%s
+example:
+  dosmount --data /srv/dos /dos
+  cp -a ~/photos /dos/ && cat /dos/cluster/status
+`
+
+// config is everything dosmount can be told. There is no configuration file.
+type config struct {
+	mountPoint string
+	data       string
+	code       string // K+M; empty: what the data directory has, else 4+2
+	options    []string
+	background bool
+	debug      string
+}
+
+// errUsage marks what the user has to put right in the command line.
+type errUsage struct{ error }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args, os.Stdout, os.Stderr)
+	stop()
+	var wrong errUsage
+	switch {
+	case errors.As(err, &wrong):
+		fmt.Fprintf(os.Stderr, "dosmount: %v (try dosmount --help)\n", err)
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "dosmount:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	c, err := parse(args, stdout)
+	if err != nil || c == nil {
+		return err
+	}
+	code, err := parseCode(c.code)
+	if err != nil {
+		return errUsage{err}
+	}
+	if c.background {
+		return background(ctx, c, stdout, stderr)
+	}
+	slog.SetDefault(slog.New(slog.NewTextHandler(stderr, nil)))
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+	// The kernel has applied each caller's umask already; ours must not add to it.
+	syscall.Umask(0)
+	return node.Mount(ctx, node.MountConfig{
+		Data:       c.data,
+		Code:       code,
+		MountPoint: c.mountPoint,
+		Options:    c.options,
+		Debug:      c.debug,
+		Ready: func() {
+			fmt.Fprintf(stdout, "dos: mounted at %s\n", c.mountPoint)
+		},
+	})
+}
+
+// parse returns nil and no error when help or the version was asked for.
+func parse(args []string, stdout io.Writer) (*config, error) {
+	var c config
+	var version bool
+	flags := pflag.NewFlagSet("dosmount", pflag.ContinueOnError)
+	flags.SortFlags = false
+	flags.Usage = func() {}
+	flags.StringVar(&c.data, "data", "", "`DIR` of the embedded cluster; made if missing (default "+defaultData()+")")
+	flags.StringVar(&c.code, "ec", "", "erasure code `K+M` of a new data directory, with K+M stores (default 4+2)")
+	flags.StringSliceVarP(&c.options, "options", "o", nil, "mount options `OPT[,OPT]`: ro, allow_other, sync, noatime, …")
+	flags.BoolVarP(&c.background, "background", "d", false, "go to the background once mounted; log to DIR/dosmount.log")
+	flags.StringVar(&c.debug, "debug", "", "`ADDR` to serve profiles on (net/http/pprof); off by default")
+	flags.BoolVar(&version, "version", false, "print the version")
+
+	helper := filepath.Base(args[0]) == "mount.dos"
+	var sloppy, fake, noMtab, verbose bool
+	if helper { // mount(8) calls: mount.dos SPEC DIR [-sfnv] [-o OPT]
+		flags.BoolVarP(&sloppy, "sloppy", "s", false, "")
+		flags.BoolVarP(&fake, "fake", "f", false, "")
+		flags.BoolVarP(&noMtab, "no-mtab", "n", false, "")
+		flags.BoolVarP(&verbose, "verbose", "v", false, "")
+	}
+	err := flags.Parse(args[1:])
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		fmt.Fprintf(stdout, usage, flags.FlagUsages())
+		return nil, nil
+	case err != nil:
+		return nil, errUsage{err}
+	case version:
+		fmt.Fprintln(stdout, "dosmount", node.Version())
+		return nil, nil
+	}
+
+	rest := flags.Args()
+	if helper {
+		if len(rest) != 2 {
+			return nil, errUsage{errors.New("mount.dos needs a data directory and a mount point")}
+		}
+		if strings.HasPrefix(rest[0], "/") {
+			c.data = rest[0]
+		}
+		rest = rest[1:]
+		c.background = !isBackground()
+		if fake {
+			return nil, nil
+		}
+	}
+	if len(rest) != 1 {
+		return nil, errUsage{fmt.Errorf("needs one mount point, not %d", len(rest))}
+	}
+	if c.data == "" {
+		c.data = defaultData()
+	}
+	for _, path := range []*string{&c.data, &c.mountPoint} {
+		if path == &c.mountPoint {
+			*path = rest[0]
+		}
+		if *path, err = filepath.Abs(*path); err != nil {
+			return nil, err
+		}
+	}
+	return &c, nil
+}
+
+// parseCode reads K+M; the zero Code stands for none given.
+func parseCode(s string) (chunk.Code, error) {
+	if s == "" {
+		return chunk.Code{}, nil
+	}
+	var code chunk.Code
+	var rest string
+	n, _ := fmt.Sscanf(s, "%d+%d%s", &code.K, &code.M, &rest)
+	if n != 2 || code.K < 1 || code.M < 1 || code.Shards() > chunk.MaxShards {
+		return chunk.Code{}, fmt.Errorf("--ec %q: K+M is needed, as in 4+2, with at most %d in all", s, chunk.MaxShards)
+	}
+	return code, nil
+}
+
+func defaultData() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/dos"
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "dos")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "."
+	}
+	return filepath.Join(home, ".local", "state", "dos")
+}

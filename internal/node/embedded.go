@@ -1,0 +1,238 @@
+// Package node is one machine: its roles put together from the rooms that do
+// the work. Embedded is a whole cluster in one process, a metadata member and
+// K+M chunk stores that call each other directly; Mount shows it to the kernel;
+// the socket in the data directory is its administrator's door. The package
+// knows how the rooms fit together and nothing of what they do.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"dos/chunk"
+	"dos/chunk/erasure"
+	"dos/chunk/repair"
+	"dos/chunk/stripe"
+	"dos/fuse/vfs"
+	"dos/meta"
+	"dos/meta/client"
+	"dos/meta/members"
+	"dos/meta/namespace"
+	metanode "dos/meta/node"
+	"dos/meta/replica"
+	"dos/procfs/cluster"
+)
+
+// nodeName is the name of the one machine of an embedded cluster.
+const nodeName = "local"
+
+// advanceEvery is how often the low-water mark is told to the metadata service
+// when no write carries it, so that what failed writes left can be collected.
+const advanceEvery = time.Minute
+
+// An Embedded is a cluster in this process. Open makes it, Run does its work.
+type Embedded struct {
+	data    *dataDir
+	meta    *metanode.Node
+	stores  *stores
+	session meta.SessionID
+	caller  client.Caller // of the session
+
+	path   *stripe.Path
+	repair *repair.Repairer
+	files  client.Files
+	tree   *vfs.FS
+
+	events  *cluster.Journal
+	last    cluster.LastError
+	started time.Time
+	broken  chan error // the reason why the process must end; buffered
+}
+
+// embeddedConfig says how to open an embedded cluster.
+type embeddedConfig struct {
+	data    string
+	code    chunk.Code // of a new one; zero: 4+2, or what there is
+	create  bool
+	salvage bool // of the metadata's log; see replica.Config
+	sync    bool // every write is stored before it returns
+}
+
+// openEmbedded opens the metadata and everything that works on it. The stores
+// are opened by Run.
+func openEmbedded(ctx context.Context, c embeddedConfig) (_ *Embedded, err error) {
+	e := &Embedded{events: new(cluster.Journal), started: time.Now(), broken: make(chan error, 1)}
+	if e.data, err = openData(c.data, c.code, c.create); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.Close())
+		}
+	}()
+	e.meta, err = metanode.Open(replica.Config{
+		Dir: e.data.meta(), ID: nodeName, Bootstrap: true, Salvage: c.salvage,
+		Fatal: e.fail,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("metadata in %s: %w", e.data.meta(), err)
+	}
+	if err := e.register(ctx); err != nil {
+		return nil, err
+	}
+	if e.session, err = e.begin(ctx); err != nil {
+		return nil, err
+	}
+	e.caller = e.meta.Session(e.session)
+	e.files = client.Files{Caller: e.caller}
+
+	coder := new(erasure.Coder)
+	if e.path, err = stripe.New(stripe.Config{
+		Cluster: e.stores, IDs: client.Session{Caller: e.caller}, Coder: coder,
+		Damaged: e.damaged, Disk: e.stores.disk,
+	}); err != nil {
+		return nil, err
+	}
+	if e.repair, err = repair.New(repair.Config{Cluster: e.stores, Table: e.table(), Coder: coder}); err != nil {
+		return nil, err
+	}
+	e.stores.repaired = func() bool { return e.repair.Status().Complete }
+	e.tree = vfs.New(vfs.Config{Meta: e.files, Data: e.path, Sync: c.sync})
+	return e, nil
+}
+
+// fail notes that the process must end. It does not block.
+func (e *Embedded) fail(err error) {
+	select {
+	case e.broken <- err:
+	default:
+	}
+}
+
+// damaged hears of a shard that is missing or corrupt. It does not block.
+func (e *Embedded) damaged(id chunk.ID) {
+	e.repair.Damaged(id)
+}
+
+// register makes the cluster if it is new and says what stores it has.
+func (e *Embedded) register(ctx context.Context) error {
+	m := client.Members{Caller: e.meta}
+	if err := m.Init(ctx, e.data.cluster, e.data.code); err != nil {
+		return err
+	}
+	if err := m.PutNode(ctx, members.Node{Name: nodeName}); err != nil {
+		return err
+	}
+	root := namespace.Init{Mode: 0o755, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
+	if err := e.meta.Call(ctx, namespace.OpInit, root, nil); err != nil {
+		return err
+	}
+	known, err := m.Map(ctx, 0)
+	if err != nil {
+		return err
+	}
+	list := known.Stores
+	for i := len(list); i < e.data.code.Shards(); i++ {
+		store, err := m.PutStore(ctx, members.Store{Node: nodeName, Ordinal: uint16(i), Path: e.data.store(i)})
+		if err != nil {
+			return err
+		}
+		list = append(list, store)
+	}
+	if len(known.Groups) == 0 {
+		if known, err = m.Arrange(ctx); err != nil {
+			return err
+		}
+	}
+	e.stores, err = newStores(e, list, known.Groups)
+	return err
+}
+
+// begin ends what sessions a crash left, for nobody else can be there, and
+// opens a new one.
+func (e *Embedded) begin(ctx context.Context) (meta.SessionID, error) {
+	s := client.Session{Caller: e.meta}
+	old, err := s.List(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, info := range old {
+		if err := s.End(ctx, info.ID); err != nil {
+			return 0, err
+		}
+	}
+	info, err := s.Open(ctx, "dosmount", nodeName)
+	return info.ID, err
+}
+
+// Run works until ctx ends: it keeps the stores open, repairs, folds, and
+// writes back. What was written is stored before it returns; what could not be
+// is its error.
+func (e *Embedded) Run(ctx context.Context) error {
+	// The tree stops first, on the services that it needs to store what it has.
+	below, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, below := errgroup.WithContext(below)
+	g.Go(func() error { return e.meta.Run(below) })
+	g.Go(func() error { return e.stores.Run(below) })
+	g.Go(func() error { return e.repair.Run(below) })
+	g.Go(func() error { return e.advance(below) })
+
+	above, stopTree := context.WithCancel(ctx)
+	defer stopTree()
+	context.AfterFunc(below, stopTree) // when a service fails
+	err := e.tree.Run(above)
+	stop()
+	return errors.Join(err, g.Wait())
+}
+
+func (e *Embedded) table() table { return table{client.Stripes{Caller: e.caller}} }
+
+// advance tells the metadata service the low-water mark now and then.
+func (e *Embedded) advance(ctx context.Context) error {
+	tick := time.NewTicker(advanceEvery)
+	defer tick.Stop()
+	var told chunk.StripeID
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		low := e.path.Low()
+		if low == told {
+			continue
+		}
+		if err := (client.Session{Caller: e.caller}).Advance(ctx, low); err != nil {
+			slog.Warn("node: the low-water mark was not told", "err", err)
+			continue
+		}
+		told = low
+	}
+}
+
+// closeWait bounds how long Close waits for stores that hang.
+const closeWait = 10 * time.Second
+
+// Close ends the session and closes what is open. Run has returned.
+func (e *Embedded) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	var errs []error
+	if e.path != nil {
+		errs = append(errs, e.path.Close(ctx))
+	}
+	if e.session != 0 {
+		errs = append(errs, client.Session{Caller: e.meta}.End(ctx, e.session))
+	}
+	if e.meta != nil {
+		errs = append(errs, e.meta.Close())
+	}
+	return errors.Join(append(errs, e.data.Close())...)
+}

@@ -1,0 +1,233 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"dos/chunk"
+	"dos/meta/namespace"
+	"dos/meta/replica"
+	"dos/meta/state"
+)
+
+// problemsShown bounds the problems that a check spells out; it counts them all.
+const problemsShown = 1000
+
+// A checker goes through everything that is stored.
+type checker struct {
+	e        *Embedded
+	data     bool // read and verify each shard too
+	say      func(string)
+	problems int
+}
+
+// fsck checks the tree, then that each stripe has its shards.
+func (e *Embedded) fsck(ctx context.Context, data bool, say func(string)) (int, error) {
+	c := &checker{e: e, data: data, say: say}
+	if err := c.tree(ctx); err != nil {
+		return c.problems, err
+	}
+	if err := c.shards(ctx); err != nil {
+		return c.problems, err
+	}
+	if c.problems > problemsShown {
+		say(fmt.Sprintf("… and %d more", c.problems-problemsShown))
+	}
+	if c.problems == 0 {
+		say("clean")
+	} else {
+		say(fmt.Sprintf("%d problems", c.problems))
+	}
+	return c.problems, nil
+}
+
+func (c *checker) problem(format string, args ...any) {
+	if c.problems++; c.problems <= problemsShown {
+		c.say(fmt.Sprintf(format, args...))
+	}
+}
+
+// tree checks the metadata as it is at one moment.
+func (c *checker) tree(ctx context.Context) error {
+	return c.e.meta.Replica().View(ctx, func(r state.Reader) error {
+		n := namespace.Check(r, func(problem string) { c.problem("%s", problem) })
+		c.say(fmt.Sprintf("tree: %d files, %d directories, %d symlinks, %d special, %d names, %d attributes, %d unlinked but open, %d being removed",
+			n.Files, n.Dirs, n.Symlinks, n.Special, n.Entries, n.Xattrs, n.Orphans, n.Purging))
+		c.say(fmt.Sprintf("data: %d bytes in %d extents (%d inline), %d stripes, %d of them waiting to be deleted",
+			n.Bytes, n.Extents, n.Inline, n.Stripes, n.Dead))
+		return nil
+	})
+}
+
+// A cursor walks through the shards of one store, in order.
+type cursor struct {
+	id    chunk.StoreID
+	store chunk.Store // nil: it is not there
+	next  func() (chunk.Info, error, bool)
+	stop  func()
+	at    chunk.Info
+	more  bool
+}
+
+func (c *cursor) step() error {
+	var err error
+	c.at, err, c.more = c.next()
+	if err != nil {
+		return fmt.Errorf("store %d: %w", c.id, err)
+	}
+	return nil
+}
+
+// shards compares the stripe table with what the stores list. Both are in the
+// order of the stripes' IDs, so one walk over all of them does.
+func (c *checker) shards(ctx context.Context) error {
+	cursors := make(map[chunk.StoreID]*cursor)
+	for _, id := range c.e.stores.Stores() {
+		cur := &cursor{id: id}
+		cursors[id] = cur
+		s, live := c.e.stores.Store(id)
+		if !live {
+			c.problem("store %d (%s) is not there", id, c.e.stores.where(id))
+			continue
+		}
+		cur.store = s
+		cur.next, cur.stop = iter.Pull2(s.List(ctx, chunk.ID{}))
+		defer cur.stop()
+		if err := cur.step(); err != nil {
+			return err
+		}
+	}
+	var counts struct{ stripes, shards, missing, bad, unnamed int }
+	var after chunk.StripeID
+	client := c.e.table().stripes
+	for {
+		page, err := client.Stripes(ctx, after, namespace.ListMax, chunk.Code{})
+		if err != nil {
+			return err
+		}
+		for _, row := range page.Stripes {
+			counts.stripes++
+			for i, home := range row.Stripe.Stores {
+				counts.shards++
+				id := chunk.ID{Stripe: row.Stripe.ID, Index: uint8(i)}
+				cur := cursors[home]
+				switch {
+				case cur == nil || cur.store == nil:
+					counts.missing++
+					if row.Died == 0 {
+						c.problem("stripe %v of inode %d: its store %d is not there", id, row.Owner, home)
+					}
+					continue
+				}
+				for cur.more && cur.at.ID.Compare(id) < 0 {
+					counts.unnamed++
+					if err := cur.step(); err != nil {
+						return err
+					}
+				}
+				if cur.more && cur.at.ID == id {
+					if err := cur.step(); err != nil {
+						return err
+					}
+				} else if gone, err := c.missing(ctx, cur, id); err != nil {
+					return err
+				} else if gone {
+					counts.missing++
+					c.problem("stripe %v of inode %d is missing on store %d", id, row.Owner, home)
+					continue
+				}
+				if v, ok := cur.store.(chunk.Scrubber); ok && c.data {
+					if err := v.Verify(ctx, id); err != nil && ctx.Err() == nil {
+						if gone, err := c.missing(ctx, cur, id); err != nil {
+							return err
+						} else if gone {
+							counts.bad++
+							c.problem("stripe %v of inode %d on store %d: %v", id, row.Owner, home, err)
+						}
+					}
+				}
+			}
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !page.More {
+			break
+		}
+		after = page.Next
+	}
+	for _, cur := range cursors {
+		for cur.store != nil && cur.more {
+			counts.unnamed++
+			if err := cur.step(); err != nil {
+				return err
+			}
+		}
+	}
+	checked := "found"
+	if c.data {
+		checked = "read and verified"
+	}
+	c.say(fmt.Sprintf("shards: %d stripes with %d shards, %d %s, %d missing, %d bad; %d others are garbage or new",
+		counts.stripes, counts.shards, counts.shards-counts.missing-counts.bad, checked, counts.missing, counts.bad, counts.unnamed))
+	return nil
+}
+
+// missing looks again for a shard that was not seen, or was found bad: the
+// stripe may have been deleted, moved or mended since its row was read.
+func (c *checker) missing(ctx context.Context, cur *cursor, id chunk.ID) (bool, error) {
+	rows, err := c.e.table().stripes.Stripe(ctx, id.Stripe)
+	if err != nil {
+		return false, err
+	}
+	if len(rows) == 0 || rows[0].Died != 0 || rows[0].Stripe.Stores[id.Index] != cur.id {
+		return false, nil
+	}
+	if v, ok := cur.store.(chunk.Scrubber); ok && c.data {
+		err = v.Verify(ctx, id)
+	} else {
+		_, err = cur.store.Stat(ctx, id)
+	}
+	return err != nil, nil
+}
+
+// FsckOptions says how to check a directory on which no dos runs.
+type FsckOptions struct {
+	Data    bool // read and verify each shard too
+	Salvage bool // open metadata that lost something with what is there
+}
+
+// FsckOffline checks a data directory on which no dos runs. It mends nothing,
+// but opening the metadata applies what its log has.
+func FsckOffline(ctx context.Context, data string, o FsckOptions, say func(string)) (problems int, err error) {
+	e, err := openEmbedded(ctx, embeddedConfig{data: data, salvage: o.Salvage})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	running, stop := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- e.stores.Run(running) }()
+	defer func() {
+		stop()
+		err = errors.Join(err, <-done)
+	}()
+	if err := e.stores.Ready(ctx); err != nil {
+		return 0, err
+	}
+	return e.fsck(ctx, o.Data, say)
+}
+
+// Restore makes the metadata of a data directory anew from a dump. The
+// directory's metadata must be gone: nothing is overwritten.
+func Restore(ctx context.Context, data string, from io.Reader) (err error) {
+	d, err := openData(data, chunk.Code{}, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	return replica.Restore(replica.Config{Dir: d.meta(), ID: nodeName}, from)
+}

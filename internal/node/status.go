@@ -1,0 +1,136 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"dos/chunk"
+	"dos/meta"
+	"dos/meta/members"
+	"dos/procfs/cluster"
+	"dos/procfs/nodes"
+)
+
+// Status says how safe what is stored is; it implements cluster.Cluster.
+func (e *Embedded) Status(ctx context.Context) (cluster.Status, error) {
+	member, err := e.meta.Replica().Status()
+	if err != nil {
+		return cluster.Status{}, err
+	}
+	want := e.data.code
+	live := e.stores.live()
+	s := cluster.Status{
+		Name: nodeName, Version: Version(), Since: meta.At(e.started), Now: meta.At(time.Now()),
+		Want: want.String(), Code: codeOf(want, live).String(),
+		Meta:   cluster.Metadata{Leader: member.Leader, Members: len(member.Members), Alive: 1, Term: member.Term, Applied: member.Applied},
+		Stores: e.stores.status(ctx),
+		Dirty:  e.tree.Dirty(),
+	}
+	r := e.repair.Status()
+	s.Stripes = cluster.Redundancy{
+		Full: r.Full, Short: r.Short, Degraded: r.Degraded, Endangered: r.Endangered, Lost: r.Lost,
+	}
+	s.Repair = cluster.Repair{Running: r.Running, Done: r.Rebuilt, Total: r.Rebuilt + r.Queued}
+	s.Spare = spare(want, live, r.Complete)
+
+	scrub := e.stores.scrub()
+	s.Scrub = scrub
+	if usage, err := e.files.Usage(ctx); err == nil {
+		s.Files, s.Used = usage.Inodes, usage.Bytes
+	}
+	if s.Capacity, s.Free, err = e.path.Capacity(ctx); err != nil {
+		s.Capacity, s.Free = 0, 0 // no store answers; the stores' lines say so
+	}
+	return s, nil
+}
+
+// codeOf is the code of a large stripe that is written with so many live stores.
+func codeOf(want chunk.Code, live int) chunk.Code {
+	return chunk.Code{K: uint8(max(0, min(int(want.K), live-int(want.M)))), M: want.M}
+}
+
+// spare is how many of the stores may be lost from now on without loss of data.
+func spare(want chunk.Code, live int, full bool) int {
+	n := int(want.M) - (want.Shards() - live)
+	if !full {
+		n = min(n, int(want.M)-1) // something is missing on a store that lives
+	}
+	return max(0, n)
+}
+
+// Log and Since implement cluster.Cluster.
+func (e *Embedded) Log() []cluster.Event { return e.events.Log() }
+
+func (e *Embedded) Since(ctx context.Context, after uint64) ([]cluster.Event, error) {
+	return e.events.Since(ctx, after)
+}
+
+// Names and Node implement nodes.Nodes: there is one machine, this one.
+func (e *Embedded) Names(context.Context) ([]string, error) { return []string{nodeName}, nil }
+
+func (e *Embedded) Node(ctx context.Context, name string) (nodes.Node, error) {
+	if name != nodeName {
+		return nodes.Node{}, meta.NotExist
+	}
+	now := meta.At(time.Now())
+	n := nodes.Node{
+		Name: nodeName, State: "up", Roles: []string{"meta", "chunk", "mount"}, Version: Version(),
+		Since: meta.At(e.started), Seen: now, Now: now, Load: load(), Memory: memory(),
+	}
+	for _, s := range e.stores.status(ctx) {
+		n.Disks = append(n.Disks, nodes.Disk{ID: s.ID, State: s.State, Path: s.Path,
+			Capacity: s.Capacity, Free: s.Free, Used: s.Used, Shards: s.Shards})
+	}
+	return n, nil
+}
+
+// load reads /proc/loadavg (proc(5)). What cannot be read is zero.
+func load() nodes.Load {
+	l := nodes.Load{CPUs: runtime.NumCPU()}
+	text, err := os.ReadFile("/proc/loadavg")
+	if err == nil {
+		fmt.Sscanf(string(text), "%g %g %g %d/%d", &l.One, &l.Five, &l.Fifteen, &l.Running, &l.Threads)
+	}
+	return l
+}
+
+// memory reads /proc/meminfo and /proc/self/status, whose unit is KiB.
+func memory() nodes.Memory {
+	machine := kib("/proc/meminfo")
+	return nodes.Memory{
+		Total: machine["MemTotal"], Free: machine["MemFree"], Available: machine["MemAvailable"],
+		Resident: kib("/proc/self/status")["VmRSS"],
+	}
+}
+
+// kib reads the lines "Key: N kB" of a file, as bytes.
+func kib(name string) map[string]int64 {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil
+	}
+	found := make(map[string]int64)
+	for line := range strings.Lines(string(text)) {
+		key, rest, _ := strings.Cut(line, ":")
+		var n int64
+		var unit string
+		if _, err := fmt.Sscan(rest, &n, &unit); err == nil && unit == "kB" {
+			found[key] = n << 10
+		}
+	}
+	return found
+}
+
+// groupsOf is the table of placement groups, or nothing that can be written to.
+func groupOf(groups []chunk.Group, id chunk.StripeID) chunk.Group {
+	if len(groups) == 0 {
+		return chunk.Group{}
+	}
+	return groups[chunk.GroupOf(id)]
+}
+
+var _ = members.Store{}

@@ -1,0 +1,53 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"dos/chunk"
+	"dos/chunk/repair"
+	"dos/meta"
+	"dos/meta/client"
+	"dos/meta/namespace"
+)
+
+// table is the stripe table as repair sees it.
+type table struct{ stripes client.Stripes }
+
+func (t table) Stripes(ctx context.Context, after chunk.StripeID, limit int) ([]chunk.Stripe, bool, error) {
+	reply, err := t.stripes.Stripes(ctx, after, limit, chunk.Code{})
+	if err != nil {
+		return nil, false, err
+	}
+	return stripesOf(reply.Stripes), reply.More, nil
+}
+
+func (t table) Move(ctx context.Context, moves []repair.Move) error {
+	list := make([]namespace.Move, len(moves))
+	for i, m := range moves {
+		list[i] = namespace.Move(m)
+	}
+	_, err := t.stripes.Move(ctx, list...)
+	return err
+}
+
+func (t table) Dead(ctx context.Context, before time.Time, limit int) ([]chunk.Stripe, error) {
+	list, _, err := t.stripes.Dead(ctx, meta.At(before), limit)
+	return stripesOf(list), err
+}
+
+func (t table) Bury(ctx context.Context, ids []chunk.StripeID) error {
+	return t.stripes.Bury(ctx, ids...)
+}
+
+func (t table) Unnamed(ctx context.Context, ids []chunk.StripeID) ([]chunk.StripeID, error) {
+	return t.stripes.Unnamed(ctx, ids...)
+}
+
+func stripesOf(rows []namespace.StripeInfo) []chunk.Stripe {
+	list := make([]chunk.Stripe, len(rows))
+	for i, r := range rows {
+		list[i] = r.Stripe
+	}
+	return list
+}
