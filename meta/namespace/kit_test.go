@@ -35,7 +35,7 @@ func newMachine() *state.Machine {
 // newWorld returns a world with a root and a session.
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, m: newMachine(), store: state.NewOverlay(nil), now: 1e18}
+	w := &world{t: t, m: newMachine(), store: newStore(), now: 1e18}
 	must[meta.Attr](w, namespace.OpInit, namespace.Init{Mode: 0o755, UID: 1, GID: 2})
 	w.me = must[session.Info](w, session.OpOpen, session.Open{Name: "test"}).ID
 	return w
@@ -157,3 +157,5 @@ func small(n int, size, stride int64) (list []meta.Extent) {
 func (w *world) at() meta.Time { return meta.At(time.Unix(0, w.now)) }
 
 func is(err, kind error) bool { return errors.Is(err, kind) }
+
+func newStore() *state.Overlay { return state.NewOverlay(nil) }
