@@ -117,3 +117,22 @@ func mix(x uint64) uint64 {
 	x *= 0x94d049bb133111eb
 	return x ^ x>>31
 }
+
+// Best is the code that a stripe of n bytes would get now if all live stores
+// were in its group, up to the code wanted; K = 0 when none would do.
+func (p *Path) Best(n int) chunk.Code {
+	want := p.config.Cluster.Code()
+	live := 0
+	for _, m := range p.config.Cluster.Group(0).Members {
+		if _, ok := p.config.Cluster.Store(m); ok && !p.doubtful(m) {
+			live++
+		}
+	}
+	switch {
+	case live <= int(want.M):
+		return chunk.Code{}
+	case n <= chunk.CopyMax:
+		return chunk.Code{K: 1, M: want.M}
+	}
+	return chunk.Code{K: uint8(min(int(want.K), live-int(want.M))), M: want.M}
+}
