@@ -162,12 +162,10 @@ func Create(dir string, c Config) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	switch err := c.FS.Mkdir(dir); {
-	case err == nil:
-		if err := c.FS.SyncDir(filepath.Dir(dir)); err != nil {
-			return Identity{}, err
-		}
-	case !errors.Is(err, fs.ErrExist):
+	if err := c.FS.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return Identity{}, err
+	}
+	if err := c.FS.SyncDir(filepath.Dir(dir)); err != nil { // also of a folder that an earlier attempt made
 		return Identity{}, err
 	}
 	lock, err := c.FS.Lock(dir)

@@ -74,11 +74,11 @@ func shardOf(i int) (chunk.ID, []byte) {
 func TestReopen(t *testing.T) {
 	for _, test := range []struct {
 		name  string
-		close func(t *testing.T, fsys *disk.Mem, s *Store)
+		close func(t *testing.T, s *Store, cut func())
 	}{
-		{"closed", func(t *testing.T, fsys *disk.Mem, s *Store) { closeStore(t, s) }},
-		{"power cut", func(t *testing.T, fsys *disk.Mem, s *Store) { fsys.Crash(nil); closeStore(t, s) }},
-		{"checkpoint, then power cut", func(t *testing.T, fsys *disk.Mem, s *Store) {
+		{"closed", func(t *testing.T, s *Store, cut func()) { closeStore(t, s) }},
+		{"power cut", func(t *testing.T, s *Store, cut func()) { cut() }},
+		{"checkpoint, then power cut", func(t *testing.T, s *Store, cut func()) {
 			if err := s.checkpoint(); err != nil {
 				t.Fatal(err)
 			}
@@ -86,13 +86,13 @@ func TestReopen(t *testing.T) {
 			if err := errors.Join(s.Put(t.Context(), id, data), s.Delete(t.Context(), id)); err != nil {
 				t.Fatal(err)
 			}
-			fsys.Crash(nil)
-			closeStore(t, s)
+			cut()
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			fsys := new(disk.Mem)
-			c := testConfig(fsys)
+			power := &disk.Faulty{FS: fsys}
+			c := testConfig(power)
 			c.Segment = 64 << 10
 			s := create(t, testDir, c)
 			fill(t, s, 40)
@@ -100,7 +100,12 @@ func TestReopen(t *testing.T) {
 			if err := s.Delete(t.Context(), gone); err != nil {
 				t.Fatal(err)
 			}
-			test.close(t, fsys, s)
+			test.close(t, s, func() {
+				power.Die()
+				fsys.Crash(nil)
+				_ = s.Close()
+			})
+			c.FS = fsys
 			for range 2 {
 				s = reopen(t, testDir, c)
 				for i := range 40 {

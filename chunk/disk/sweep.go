@@ -142,14 +142,20 @@ func (s *Store) compact(seg *segment) error {
 		s.mu.Unlock()
 		return nil
 	}
-	delete(s.segments, seg.number)
+	delete(s.segments, seg.number) // first, or its loss would be noticed
 	s.mu.Unlock()
-	// Until the name is gone for good, what was dropped here could come back.
-	err = errors.Join(seg.file.Close(), s.c.FS.Remove(filepath.Join(s.dir, segmentName(seg.number))))
+	err = s.c.FS.Remove(filepath.Join(s.dir, segmentName(seg.number)))
+	if disk.IsFull(err) { // some file systems need room to remove: later
+		s.mu.Lock()
+		s.segments[seg.number] = seg
+		s.mu.Unlock()
+		return err
+	}
 	if err == nil {
+		// Until the name is gone for good, what was dropped here could come back.
 		err = s.c.FS.SyncDir(s.dir)
 	}
-	if err != nil {
+	if err := errors.Join(err, seg.file.Close()); err != nil {
 		return s.fail(err)
 	}
 	return nil
