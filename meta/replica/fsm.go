@@ -233,12 +233,14 @@ func (f *fsm) restore(data io.Reader) error {
 func (f *fsm) stop() error {
 	f.old.Wait()
 	s := f.current()
-	at, members, err := s.last()
-	if err := errors.Join(err, s.close()); err != nil {
-		return err
-	}
-	if f.r.failure.Load() != nil || f.r.raft == nil {
+	if f.r.failure.Load() != nil {
+		// Badger would try to flush for ever if the disk is what failed. The log
+		// has everything, and the process is to end.
 		return nil
+	}
+	at, members, err := s.last()
+	if err := errors.Join(err, s.close()); err != nil || f.r.raft == nil {
+		return err
 	}
 	return f.snap.atEnd(at, members)
 }

@@ -31,7 +31,7 @@ type logs struct {
 	clock   time.Time     // where that clock began
 
 	// hold, in tests, is called in the middle of every write.
-	hold func()
+	hold atomic.Pointer[func()]
 }
 
 func openLogs(dir string, cfg *Config) (*logs, error) {
@@ -73,8 +73,8 @@ func (l *logs) StoreLogs(entries []*raft.Log) error {
 	}
 	l.began.Store(max(1, int64(time.Since(l.clock))))
 	defer l.began.Store(0)
-	if l.hold != nil {
-		l.hold()
+	if hold := l.hold.Load(); hold != nil {
+		(*hold)()
 	}
 	if err := l.WAL.StoreLogs(entries); err != nil {
 		if l.fatal != nil && !errors.Is(err, wal.ErrClosed) {

@@ -106,6 +106,7 @@ type limits struct {
 	snapshotEntries uint64
 	trailing        uint64 // entries that stay in the log behind a snapshot
 	memtable        int64  // bytes
+	segment         int    // bytes of one file of the log
 	minFree         int64  // bytes of disk
 }
 
@@ -158,6 +159,7 @@ func (c *Config) defaults() error {
 	l.slow, l.hung = or(l.slow, slowLog), or(l.hung, hungLog)
 	l.snapshotBytes, l.snapshotEntries = or(l.snapshotBytes, snapshotBytes), or(l.snapshotEntries, snapshotEntries)
 	l.trailing, l.memtable, l.minFree = or(l.trailing, trailingEntries), or(l.memtable, memtableSize), or(l.minFree, minFree)
+	l.segment = or(l.segment, segmentSize)
 	return nil
 }
 
@@ -581,7 +583,7 @@ var _ raft.MonotonicLogStore = (*logs)(nil)
 // but does not close, so we hold it.
 func openWAL(dir string, cfg *Config) (*wal.WAL, *metadb.BoltMetaDB, error) {
 	index := new(metadb.BoltMetaDB)
-	w, err := wal.Open(dir, wal.WithMetaStore(index), wal.WithSegmentSize(segmentSize), wal.WithLogger(raftLogger(cfg.Log, false)))
+	w, err := wal.Open(dir, wal.WithMetaStore(index), wal.WithSegmentSize(cfg.limits.segment), wal.WithLogger(raftLogger(cfg.Log, false)))
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("replica: opening the log in %s: %w", dir, err), index.Close())
 	}

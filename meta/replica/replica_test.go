@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -69,6 +70,7 @@ func testConfig(tb testing.TB, dir string) Config {
 		Machine:   testMachine(),
 		Bootstrap: true,
 		Fatal:     func(err error) { tb.Errorf("fatal: %v", err) },
+		Log:       slog.New(slog.DiscardHandler),
 	}
 }
 

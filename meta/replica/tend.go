@@ -3,10 +3,13 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/hashicorp/raft"
 	"golang.org/x/sys/unix"
+
+	"dos/meta"
 )
 
 // watchLog shuts the gate while a write to the log takes too long, and ends the
@@ -59,7 +62,10 @@ func (r *Replica) tend() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		r.lookAtDisk()
+		if err := r.lookAtDisk(); err != nil {
+			r.fatal(err)
+			return
+		}
 		select {
 		case <-tick.C:
 		case <-r.quit:
@@ -75,16 +81,24 @@ func (r *Replica) tend() {
 	}
 }
 
-func (r *Replica) lookAtDisk() {
+// lookAtDisk finds out how much space is left, and whether the directory is
+// still there: if it was deleted, its open files go on working, and what they
+// took would be gone at the next start.
+func (r *Replica) lookAtDisk() error {
+	path := filepath.Join(r.cfg.Dir, "current")
 	var st unix.Statfs_t
-	if err := unix.Statfs(r.cfg.Dir, &st); err != nil {
+	switch err := unix.Statfs(path, &st); {
+	case errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("%s is gone: the directory was deleted: %w", path, meta.Lost)
+	case err != nil:
 		r.cfg.Log.Warn("replica: how much space is left is not known", "err", err)
-		return
+		return nil
 	}
 	full := int64(st.Bavail)*st.Bsize < r.cfg.limits.minFree
 	if r.full.Swap(full) != full {
 		r.cfg.Log.Warn("replica: free space of the disk", "enough", !full, "dir", r.cfg.Dir)
 	}
+	return nil
 }
 
 // cutLog takes a snapshot whenever the log has grown by enough.
