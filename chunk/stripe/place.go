@@ -84,7 +84,7 @@ func (p *Path) tooFew(id chunk.StripeID, members []chunk.StoreID, usable int, fa
 	if usable+full >= need {
 		kind = chunk.ErrFull
 	}
-	return fmt.Errorf("stripe %016x: %d stores of its group can take it, %d are needed: %v: %w", uint64(id), usable, need, all, kind)
+	return fmt.Errorf("stripe %016x: %d stores of its group are left, %d are needed: %v: %w", uint64(id), usable, need, all, kind)
 }
 
 // failures says which stores failed and how.

@@ -262,6 +262,9 @@ func (a *attempt) settle() {
 		case put := <-a.results:
 			a.pending--
 			put.over = true
+			if put.err != nil && !errors.Is(put.err, context.Canceled) && a.failed[put.store] == nil {
+				a.failed[put.store] = put.err // not because we cancelled it
+			}
 		case <-timer.C:
 			a.abandon()
 			return
