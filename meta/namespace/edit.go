@@ -235,7 +235,7 @@ func (ed *edit) join(off int64) {
 // done writes what the edit did to the stripes, the totals and the fold
 // candidates. The caller saves the inode.
 func (ed *edit) done() error {
-	now := meta.At(ed.tx.Now)
+	now := max(meta.At(ed.tx.Now), 1) // zero is alive
 	for _, id := range slices.Sorted(maps.Keys(ed.stripes)) {
 		s := ed.stripes[id]
 		switch {
