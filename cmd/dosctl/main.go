@@ -27,6 +27,9 @@ const usage = `usage: dosctl [--data DIR] VERB [flags]
                    shards, every inode its name; --verify reads every shard too.
                    Works on a running dos, else on the directory itself
   scrub            read every record of every store now, and mend what is bad
+  replace STORE    give up what a lost store had: it starts empty and is rebuilt.
+                   That happens by itself unless so many are lost that data
+                   cannot be read without them
   dump FILE        write the metadata to FILE, a copy of DIR/meta at one moment
   restore FILE     make DIR/meta anew from a dump (dos must not run on DIR)
 
@@ -78,6 +81,7 @@ var verbs = map[string]struct {
 	"status":  {0, status},
 	"fsck":    {0, fsck},
 	"scrub":   {0, scrub},
+	"replace": {1, replace},
 	"dump":    {1, dump},
 	"restore": {1, restore},
 }
@@ -173,6 +177,14 @@ func scrub(ctx context.Context, c command) error {
 		return errProblems
 	}
 	return err
+}
+
+func replace(ctx context.Context, c command) error {
+	client, err := dial(c)
+	if err != nil {
+		return err
+	}
+	return client.Replace(ctx, c.args[0])
 }
 
 // dump writes to a temporary name first: a FILE that exists is a whole dump.

@@ -6,6 +6,7 @@
 //	POST /fsck?data=BOOL  a stream of JSON objects, one a line: Events; the last has Done set
 //	POST /scrub           likewise
 //	GET  /dump            the metadata, in the format of meta/replica
+//	POST /replace?store=N gives up what a lost store had; no body in the answer
 //
 // A request that fails before it has begun to answer gets status 400 or above
 // and the sentence as its body.
@@ -31,6 +32,8 @@ type Service interface {
 	// Scrub reads every record of every store, and returns how many were bad
 	// once they are rebuilt or cannot be.
 	Scrub(ctx context.Context, say func(line string)) (problems int, err error)
+	// Replace gives up what a lost store had, so that it starts empty.
+	Replace(ctx context.Context, store uint32) error
 	// Dump writes the metadata as of one moment.
 	Dump(ctx context.Context, w io.Writer) error
 }
@@ -65,6 +68,15 @@ func Handler(s Service) http.Handler {
 	})
 	mux.HandleFunc("POST /scrub", func(w http.ResponseWriter, r *http.Request) {
 		stream(w, func(say func(string)) (int, error) { return s.Scrub(r.Context(), say) })
+	})
+	mux.HandleFunc("POST /replace", func(w http.ResponseWriter, r *http.Request) {
+		store, err := strconv.ParseUint(r.FormValue("store"), 10, 32)
+		if err == nil {
+			err = s.Replace(r.Context(), uint32(store))
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		}
 	})
 	mux.HandleFunc("GET /dump", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/octet-stream")

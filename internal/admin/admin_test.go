@@ -26,6 +26,12 @@ func (s service) Fsck(_ context.Context, data bool, say func(string)) (int, erro
 	return 3, s.fail
 }
 func (s service) Scrub(_ context.Context, say func(string)) (int, error) { return 0, s.fail }
+func (s service) Replace(_ context.Context, store uint32) error {
+	if store != 4 {
+		return errors.New("wrong store")
+	}
+	return s.fail
+}
 func (s service) Dump(_ context.Context, w io.Writer) error {
 	io.WriteString(w, "dump")
 	return s.fail
@@ -63,6 +69,14 @@ func TestAsk(t *testing.T) {
 		n, err := c.Fsck(t.Context(), test.data, func(line string) { said = append(said, line) })
 		if n != 3 || err != nil || !slices.Equal(said, test.want) {
 			t.Errorf("Fsck(%v) = %d, %v and said %q, want 3 and %q", test.data, n, err, said, test.want)
+		}
+	}
+	for _, test := range []struct {
+		store string
+		ok    bool
+	}{{"4", true}, {"5", false}, {"x", false}, {"", false}} {
+		if err := c.Replace(t.Context(), test.store); (err == nil) != test.ok {
+			t.Errorf("Replace(%q) = %v, want success %v", test.store, err, test.ok)
 		}
 	}
 	var dump bytes.Buffer

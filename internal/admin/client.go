@@ -47,6 +47,15 @@ func (c *Client) Scrub(ctx context.Context, say func(line string)) (problems int
 	return c.events(ctx, "scrub", nil, say)
 }
 
+// Replace gives up what a lost store had; see Service.
+func (c *Client) Replace(ctx context.Context, store string) error {
+	body, err := c.do(ctx, http.MethodPost, "replace", url.Values{"store": {store}})
+	if err != nil {
+		return err
+	}
+	return body.Close()
+}
+
 // Dump copies the metadata to w.
 func (c *Client) Dump(ctx context.Context, w io.Writer) error {
 	body, err := c.do(ctx, http.MethodGet, "dump", nil)

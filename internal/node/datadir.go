@@ -182,6 +182,9 @@ func (d *dataDir) meta() string { return filepath.Join(d.path, "meta") }
 // store is the folder of the i-th chunk store.
 func (d *dataDir) store(i int) string { return filepath.Join(d.path, "chunk", fmt.Sprint(i)) }
 
+// sock is the path of the administration's socket.
+func (d *dataDir) sock() string { return filepath.Join(d.path, "sock") }
+
 func noteHolder(lock *os.File) error {
 	if err := lock.Truncate(0); err != nil {
 		return err
@@ -199,7 +202,7 @@ func holder(lock *os.File) string {
 // listen opens the administration's socket. One that a crash left is replaced:
 // whoever holds the directory's lock is the only one who may listen.
 func (d *dataDir) listen() (net.Listener, error) {
-	name := filepath.Join(d.path, "sock")
+	name := d.sock()
 	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}

@@ -103,6 +103,8 @@ func openEmbedded(ctx context.Context, c embeddedConfig) (_ *Embedded, err error
 		return nil, err
 	}
 	e.stores.repaired = func() bool { return e.repair.Status().Complete }
+	e.stores.changed = e.repair.Notify
+	e.stores.corrupt = e.repair.Damaged
 	e.tree = vfs.New(vfs.Config{Meta: e.files, Data: e.path, Sync: c.sync})
 	return e, nil
 }
@@ -115,10 +117,8 @@ func (e *Embedded) fail(err error) {
 	}
 }
 
-// damaged hears of a shard that is missing or corrupt. It does not block.
-func (e *Embedded) damaged(id chunk.ID) {
-	e.repair.Damaged(id)
-}
+// damaged hears of a shard that a read found missing or corrupt. It does not block.
+func (e *Embedded) damaged(id chunk.ID) { e.repair.Damaged(id) }
 
 // register makes the cluster if it is new and says what stores it has.
 func (e *Embedded) register(ctx context.Context) error {
@@ -150,7 +150,7 @@ func (e *Embedded) register(ctx context.Context) error {
 			return err
 		}
 	}
-	e.stores, err = newStores(e, list, known.Groups)
+	e.stores, err = newStores(e.data, list, known.Groups, m, e.events)
 	return err
 }
 

@@ -123,7 +123,7 @@ func (e *Embedded) serveAdmin(ctx context.Context) error {
 		remove = func() error { return nil }
 	}
 	err = serveHTTP(ctx, l, admin.Handler(administration{e}))
-	return errors.Join(err, remove(), os.Remove(l.Addr().String()))
+	return errors.Join(err, remove(), os.Remove(e.data.sock()))
 }
 
 func serveDebug(ctx context.Context, addr string) error {

@@ -10,7 +10,6 @@ import (
 
 	"dos/chunk"
 	"dos/meta"
-	"dos/meta/members"
 	"dos/procfs/cluster"
 	"dos/procfs/nodes"
 )
@@ -37,8 +36,11 @@ func (e *Embedded) Status(ctx context.Context) (cluster.Status, error) {
 	s.Repair = cluster.Repair{Running: r.Running, Done: r.Rebuilt, Total: r.Rebuilt + r.Queued}
 	s.Spare = spare(want, live, r.Complete)
 
-	scrub := e.stores.scrub()
-	s.Scrub = scrub
+	records, corrupt, finished := e.stores.scrubbed()
+	s.Scrub = cluster.Scrub{Done: records, Total: shards(s.Stores), Bad: corrupt}
+	if !finished.IsZero() {
+		s.Scrub.Finished = meta.At(finished)
+	}
 	if usage, err := e.files.Usage(ctx); err == nil {
 		s.Files, s.Used = usage.Inodes, usage.Bytes
 	}
@@ -125,12 +127,9 @@ func kib(name string) map[string]int64 {
 	return found
 }
 
-// groupsOf is the table of placement groups, or nothing that can be written to.
-func groupOf(groups []chunk.Group, id chunk.StripeID) chunk.Group {
-	if len(groups) == 0 {
-		return chunk.Group{}
+func shards(stores []cluster.Store) (n int64) {
+	for _, s := range stores {
+		n += s.Shards
 	}
-	return groups[chunk.GroupOf(id)]
+	return n
 }
-
-var _ = members.Store{}

@@ -2,87 +2,363 @@ package node
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"dos/chunk"
 	chunkdisk "dos/chunk/disk"
+	chunknode "dos/chunk/node"
 	"dos/internal/disk"
+	"dos/meta"
+	"dos/meta/client"
 	"dos/meta/members"
 	"dos/procfs/cluster"
 )
 
-type store struct {
-	id   chunk.StoreID
-	path string
-	node *chunkdisk.Store
-}
+const (
+	// settleTime is how long a store stays lost before it may start empty: time
+	// to notice that others are lost too, and for somebody who moves folders
+	// about to be done.
+	settleTime = 3 * time.Second
+	// scrubAgain is the least time between two extra rounds that damage brings about.
+	scrubAgain = 10 * time.Minute
+)
 
+// stores are the chunk stores of this machine. It implements the Cluster of
+// chunk/stripe and of chunk/repair.
 type stores struct {
-	e        *Embedded
-	list     []*store
-	groups   []chunk.Group
-	repaired func() bool
-	ready    chan struct{}
+	code    chunk.Code
+	groups  []chunk.Group
+	list    []*store // IDs are 1 to len(list), in order
+	members client.Members
+	events  *cluster.Journal
+
+	repaired func() bool    // whether redundancy is full; set before Run
+	changed  func()         // a store came or went; set before Run
+	corrupt  func(chunk.ID) // a shard was found damaged; set before Run
+
+	news chan struct{} // closed by the next change of a state, and replaced; guarded by mu
+	mu   sync.Mutex
 }
 
-func newStores(e *Embedded, list []members.Store, groups []chunk.Group) (*stores, error) {
-	s := &stores{e: e, groups: groups, ready: make(chan struct{})}
-	if err := os.MkdirAll(filepath.Join(e.data.path, "chunk"), 0o700); err != nil {
+// store is one of them.
+type store struct {
+	member members.Store
+	node   *chunknode.Node
+	bad    chan struct{} // one token: damage was found
+
+	mu         sync.Mutex
+	rebuilding bool // it started empty, and redundancy was not full since; guarded by mu
+	replace    bool // the administrator gave up what it had; guarded by mu
+}
+
+// newStores prepares the stores that are registered. list is in order of IDs.
+func newStores(d *dataDir, list []members.Store, groups []chunk.Group, m client.Members, events *cluster.Journal) (*stores, error) {
+	s := &stores{code: d.code, groups: groups, members: m, events: events, news: make(chan struct{})}
+	if err := os.Mkdir(filepath.Join(d.path, "chunk"), 0o700); err != nil && !os.IsExist(err) {
 		return nil, err
 	}
-	for _, m := range list {
-		s.list = append(s.list, &store{id: m.ID, path: m.Path})
+	for i, member := range list {
+		if int(member.ID) != i+1 || int(member.Ordinal) != i {
+			return nil, fmt.Errorf("store %d is registered as number %d: %w", member.ID, member.Ordinal, meta.Invalid)
+		}
+		member.Path = d.store(i) // the directory may have been moved
+		st := &store{member: member, bad: make(chan struct{}, 1)}
+		var err error
+		st.node, err = chunknode.New(chunknode.Config{
+			Dir:           member.Path,
+			Disk:          chunkdisk.Config{FS: disk.Real{}, Cluster: fmt.Sprintf("%x", d.cluster), Store: member.ID},
+			MayStartEmpty: func(context.Context) bool { return s.mayStartEmpty(st) },
+			Changed:       func(now chunknode.State) { s.noticed(st, now) },
+			Corrupt:       func(id chunk.ID) { s.damaged(st, id) },
+		})
+		if err != nil {
+			return nil, err
+		}
+		s.list = append(s.list, st)
 	}
 	return s, nil
 }
 
-func (s *stores) Ready(ctx context.Context) error { <-s.ready; return nil }
+// Run keeps the stores open until ctx ends.
 func (s *stores) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
 	for _, st := range s.list {
-		c := chunkdisk.Config{FS: disk.Real{}, Cluster: fmt.Sprintf("%x", s.e.data.cluster), Store: st.id}
-		d, err := chunkdisk.Open(st.path, c)
-		if err != nil {
-			if _, err = chunkdisk.Create(st.path, c); err != nil {
-				return err
-			}
-			if d, err = chunkdisk.Open(st.path, c); err != nil {
-				return err
-			}
+		g.Go(func() error { return st.node.Run(ctx) })
+		g.Go(func() error { return st.scrubOnDamage(ctx) })
+	}
+	return g.Wait()
+}
+
+// Ready returns when each store is open or known to be lost.
+func (s *stores) Ready(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		news := s.news
+		s.mu.Unlock()
+		waiting := false
+		for _, st := range s.list {
+			now := st.node.State()
+			waiting = waiting || !now.Up && now.Why == nil
 		}
-		st.node = d
+		if !waiting {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
-	close(s.ready)
-	<-ctx.Done()
-	for _, st := range s.list {
-		st.node.Close()
+}
+
+// noticed hears of each change of a store's state.
+func (s *stores) noticed(st *store, now chunknode.State) {
+	switch {
+	case now.Up && now.Empty:
+		st.mu.Lock()
+		first := st.member.Incarnation == 0
+		st.rebuilding = !first
+		st.replace = false
+		st.mu.Unlock()
+		if first {
+			s.events.Add("store %d is new, in %s", st.member.ID, st.member.Path)
+		} else {
+			s.events.Add("store %d starts empty; its shards are being rebuilt", st.member.ID)
+			slog.Warn("node: a store starts empty, its shards are being rebuilt", "store", st.member.ID, "path", st.member.Path)
+		}
+		s.register(st, now)
+	case now.Up:
+		s.events.Add("store %d is up", st.member.ID)
+		s.register(st, now)
+	case now.Why != nil:
+		s.events.Add("store %d is lost: %v", st.member.ID, now.Why)
+		slog.Warn("node: a store is lost", "store", st.member.ID, "path", st.member.Path, "err", now.Why)
 	}
+	if s.changed != nil {
+		s.changed()
+	}
+	s.mu.Lock()
+	close(s.news)
+	s.news = make(chan struct{})
+	s.mu.Unlock()
+}
+
+// registerWait bounds how long a store's change waits for the metadata service.
+const registerWait = 10 * time.Second
+
+// register tells the metadata service which contents a store has now, so that
+// a later start knows a store that lost them from one that is new.
+func (s *stores) register(st *store, now chunknode.State) {
+	incarnation := binary.LittleEndian.Uint64(now.Incarnation[:]) | 1 // zero means none yet
+	st.mu.Lock()
+	same := st.member.Incarnation == incarnation
+	st.member.Incarnation = incarnation
+	member := st.member
+	st.mu.Unlock()
+	if same {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), registerWait)
+	defer cancel()
+	if _, err := s.members.PutStore(ctx, member); err != nil {
+		slog.Error("node: a store is not registered", "store", member.ID, "err", err)
+	}
+}
+
+// mayStartEmpty decides whether a store whose folder is gone is given up. It is
+// not while that many are lost that stripes may be unreadable without it: then
+// its folder may still come back and be what saves them, and the administrator
+// decides (dosctl replace).
+func (s *stores) mayStartEmpty(st *store) bool {
+	st.mu.Lock()
+	first, replace := st.member.Incarnation == 0, st.replace
+	st.mu.Unlock()
+	if first || replace {
+		return true
+	}
+	if time.Since(st.node.State().Since) < settleTime {
+		return false
+	}
+	lost := 1
+	for _, other := range s.list {
+		if other != st && (!other.node.State().Up || s.isRebuilding(other)) {
+			lost++
+		}
+	}
+	return lost <= int(s.code.M)
+}
+
+// isRebuilding says whether a store that started empty still lacks shards.
+func (s *stores) isRebuilding(st *store) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.rebuilding && s.repaired != nil && s.repaired() {
+		st.rebuilding = false
+	}
+	return st.rebuilding
+}
+
+// Replace gives up what a lost store had.
+func (s *stores) Replace(id chunk.StoreID) error {
+	st := s.find(id)
+	switch {
+	case st == nil:
+		return fmt.Errorf("no store %d: %w", id, meta.NotExist)
+	case st.node.State().Up:
+		return fmt.Errorf("store %d is not lost: %w", id, meta.Busy)
+	}
+	st.mu.Lock()
+	st.replace = true
+	st.mu.Unlock()
+	s.events.Add("store %d was given up by the administrator", id)
 	return nil
 }
-func (s *stores) Store(id chunk.StoreID) (chunk.Store, bool) {
-	st := s.list[id-1]
-	return st.node, st.node != nil
-}
-func (s *stores) Stores() (ids []chunk.StoreID) {
-	for _, st := range s.list {
-		ids = append(ids, st.id)
+
+func (s *stores) damaged(st *store, id chunk.ID) {
+	if s.corrupt != nil {
+		s.corrupt(id)
 	}
-	return
+	st.suspect()
 }
-func (s *stores) Group(id chunk.StripeID) chunk.Group { return groupOf(s.groups, id) }
-func (s *stores) Code() chunk.Code                    { return s.e.data.code }
-func (s *stores) live() int                           { return len(s.list) }
-func (s *stores) where(id chunk.StoreID) string       { return s.list[id-1].path }
-func (s *stores) disk(id chunk.StoreID) string        { return "x" }
-func (s *stores) status(ctx context.Context) (list []cluster.Store) {
+
+// suspect asks for an extra round of scrubbing: where one record has rotted
+// there may be others.
+func (st *store) suspect() {
+	select {
+	case st.bad <- struct{}{}:
+	default:
+	}
+}
+
+func (st *store) scrubOnDamage(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-st.bad:
+		}
+		slog.Warn("node: damage was found, the whole store is being checked", "store", st.member.ID, "path", st.member.Path)
+		if _, err := st.node.ScrubNow(ctx); err != nil && ctx.Err() == nil {
+			slog.Warn("node: checking a store", "store", st.member.ID, "err", err)
+		}
+		select { // what the round itself found
+		case <-st.bad:
+		default:
+		}
+		wait := time.NewTimer(scrubAgain)
+		select {
+		case <-ctx.Done():
+			wait.Stop()
+			return nil
+		case <-wait.C:
+		}
+	}
+}
+
+func (s *stores) find(id chunk.StoreID) *store {
+	if id < 1 || int(id) > len(s.list) {
+		return nil
+	}
+	return s.list[id-1]
+}
+
+// Store implements Cluster.
+func (s *stores) Store(id chunk.StoreID) (chunk.Store, bool) {
+	st := s.find(id)
+	if st == nil {
+		return nil, false
+	}
+	return st.node, st.node.State().Up
+}
+
+// Stores implements Cluster.
+func (s *stores) Stores() []chunk.StoreID {
+	ids := make([]chunk.StoreID, len(s.list))
+	for i, st := range s.list {
+		ids[i] = st.member.ID
+	}
+	return ids
+}
+
+// Group implements Cluster.
+func (s *stores) Group(id chunk.StripeID) chunk.Group { return s.groups[chunk.GroupOf(id)] }
+
+// Code implements Cluster.
+func (s *stores) Code() chunk.Code { return s.code }
+
+// disk names the file system that a store lies on.
+func (s *stores) disk(id chunk.StoreID) string {
+	var stat syscall.Stat_t
+	if syscall.Stat(s.where(id), &stat) != nil {
+		return fmt.Sprintf("store %d", id)
+	}
+	return fmt.Sprintf("device %d", stat.Dev)
+}
+
+// where is the folder of a store.
+func (s *stores) where(id chunk.StoreID) string {
+	if st := s.find(id); st != nil {
+		return st.member.Path
+	}
+	return ""
+}
+
+// live is how many stores work.
+func (s *stores) live() int {
+	n := 0
 	for _, st := range s.list {
-		c := cluster.Store{ID: uint32(st.id), Path: st.path, State: cluster.Up}
+		if st.node.State().Up {
+			n++
+		}
+	}
+	return n
+}
+
+// status describes the stores for people.
+func (s *stores) status(ctx context.Context) []cluster.Store {
+	list := make([]cluster.Store, 0, len(s.list))
+	for _, st := range s.list {
+		now := st.node.State()
+		c := cluster.Store{ID: uint32(st.member.ID), Node: nodeName, Path: st.member.Path, State: cluster.Up}
+		switch {
+		case !now.Up:
+			c.State = cluster.Lost
+		case s.isRebuilding(st):
+			c.State = cluster.Rebuilding
+		}
+		if now.Why != nil {
+			c.Error = now.Why.Error()
+		}
 		if u, err := st.node.Usage(ctx); err == nil {
 			c.Capacity, c.Free, c.Used, c.Shards = u.Capacity, u.Free, u.Used, u.Shards
 		}
 		list = append(list, c)
 	}
-	return
+	return list
 }
-func (s *stores) scrub() cluster.Scrub { return cluster.Scrub{} }
+
+// scrubbed adds up what scrubbing found, in all stores since the start.
+func (s *stores) scrubbed() (records, corrupt int64, oldest time.Time) {
+	for i, st := range s.list {
+		found := st.node.Scrubbed()
+		records += found.Records
+		corrupt += found.Corrupt
+		finished := found.Last.Began.Add(found.Last.Took)
+		if found.Last.Began.IsZero() {
+			finished = time.Time{}
+		}
+		if i == 0 || finished.Before(oldest) {
+			oldest = finished
+		}
+	}
+	return records, corrupt, oldest
+}
