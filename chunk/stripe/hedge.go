@@ -21,6 +21,7 @@ type hedge struct {
 	timer    *time.Timer        // guarded by mu
 	phase    phase              // guarded by mu
 	over     bool               // the store has answered; guarded by mu
+	stuck    bool               // it is counted as stuck; guarded by mu
 	unwanted bool               // with the bytes; guarded by mu
 	started  chan struct{}      // nil until others are asked, closed when they have answered; guarded by mu
 	stop     context.CancelFunc // ends asking others; guarded by mu
@@ -34,7 +35,12 @@ const (
 	mayAsk  phase = iota // ask others if hedges are left
 	mustAsk              // ask others: the store is slow beyond doubt
 	giveUp               // others cannot help, and the store had its time
+	linger               // the store has been cancelled and should have returned
 )
+
+// lingerMax is how long a store may take to return from a read that was
+// cancelled. After that nothing else is read there until it does.
+const lingerMax = 100 * time.Millisecond
 
 // direct reads w from its own store. It returns nil when w.b is filled, by
 // that store or by others after some time.
@@ -63,7 +69,11 @@ func (p *Path) direct(ctx context.Context, w *want) error {
 	h.mu.Lock()
 	h.over, h.unwanted = true, err == nil
 	h.timer.Stop()
-	started := h.started
+	if h.stuck {
+		p.doubt(id, afterSlow)
+		p.healthOf(id).stuck.Add(-1)
+	}
+	started, stuck := h.started, h.stuck
 	if h.unwanted && started != nil {
 		h.stop()
 		h.drop()
@@ -71,7 +81,9 @@ func (p *Path) direct(ctx context.Context, w *want) error {
 	h.mu.Unlock()
 	if err == nil {
 		p.pace.took(time.Since(start))
-		p.trust(id)
+		if !stuck {
+			p.trust(id)
+		}
 		return nil
 	}
 	if rctx.Err() != nil && ctx.Err() == nil && !aboutShard(err) {
@@ -104,6 +116,13 @@ func (h *hedge) drop() {
 	}
 }
 
+// cancel ends the read of the store. Called with mu held.
+func (h *hedge) cancel() {
+	h.primary()
+	h.phase = linger
+	h.timer.Reset(lingerMax)
+}
+
 // fire asks others, in the timer's goroutine. When the share of hedges is used
 // up it waits until the store is slow beyond doubt.
 func (h *hedge) fire(ctx context.Context) {
@@ -116,7 +135,12 @@ func (h *hedge) fire(ctx context.Context) {
 	switch h.phase {
 	case giveUp:
 		p.doubt(id, afterSlow)
-		h.primary()
+		h.cancel()
+		h.mu.Unlock()
+		return
+	case linger:
+		h.stuck = true
+		p.healthOf(id).stuck.Add(1)
 		h.mu.Unlock()
 		return
 	case mustAsk:
@@ -147,7 +171,9 @@ func (h *hedge) fire(ctx context.Context) {
 	switch {
 	case ok && !h.unwanted:
 		h.out = out
-		h.primary()
+		if !h.over {
+			h.cancel()
+		}
 		return
 	case !h.over:
 		h.phase = giveUp

@@ -146,7 +146,7 @@ func (p *Path) Close(ctx context.Context) error {
 
 // health remembers that a store was slow or refused something.
 type health struct {
-	stuck atomic.Int32 // writes in it that have been given up
+	stuck atomic.Int32 // calls in it that were cancelled and have not returned
 	until atomic.Int64 // Unix nanoseconds: doubtful before then
 }
 
