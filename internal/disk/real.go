@@ -115,8 +115,8 @@ func control(f *os.File, op string, call func(fd int) error) error {
 		failed = retry(func() error { return call(int(fd)) })
 	})
 	switch {
-	case err != nil:
-		return err
+	case err != nil: // call did not run: only a closed file does that
+		return &fs.PathError{Op: op, Path: f.Name(), Err: fs.ErrClosed}
 	case failed != nil:
 		return &fs.PathError{Op: op, Path: f.Name(), Err: failed}
 	}
