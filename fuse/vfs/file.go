@@ -135,11 +135,15 @@ func (fs *FS) buffer(ctx context.Context, n *inode, p []byte, off int64, how Wri
 	}
 	done := 0
 	var freed <-chan struct{}
+	var until time.Time // when the wait for memory is over; starts again with each byte
 	for done < len(p) {
 		at := off + int64(done)
 		part := p[done:min(len(p), done+int(span-at%span))]
 		took, err := fs.put1(n, part, at, how)
 		done += took
+		if took > 0 || until.IsZero() {
+			until = time.Now().Add(fs.cfg.Wait)
+		}
 		switch {
 		case err != nil:
 			return done, err
@@ -147,7 +151,7 @@ func (fs *FS) buffer(ctx context.Context, n *inode, p []byte, off int64, how Wri
 		case freed == nil: // listen first, then look again
 			freed = fs.mem.room()
 		default:
-			if err := fs.waitMemory(ctx, n, freed); err != nil {
+			if err := fs.waitMemory(ctx, n, freed, until); err != nil {
 				return done, err
 			}
 			freed = nil
@@ -186,10 +190,11 @@ func (fs *FS) put1(n *inode, p []byte, off int64, how WriteFlags) (int, error) {
 	return took, nil
 }
 
-// waitMemory asks for memory and waits until dirty data of some file has been stored.
-func (fs *FS) waitMemory(ctx context.Context, n *inode, freed <-chan struct{}) error {
+// waitMemory asks for memory and waits until dirty data of some file has been
+// stored.
+func (fs *FS) waitMemory(ctx context.Context, n *inode, freed <-chan struct{}, until time.Time) error {
 	poke(fs.press)
-	limit := time.NewTimer(fs.cfg.Wait)
+	limit := time.NewTimer(time.Until(until))
 	defer limit.Stop()
 	select {
 	case <-freed:

@@ -20,13 +20,14 @@ const (
 // it that there is a driver. small says that little data may ride inline in the
 // command, which is faster now and costs a fold later. n.mu is held.
 func (fs *FS) send(n *inode, from, to int64, small bool) {
+	size := n.size()
 	pieces, since := n.active.take(from, to)
 	if len(pieces) > 0 {
 		bytes := int64(0)
 		for _, p := range pieces {
 			bytes += int64(len(p.data))
 		}
-		inline := n.size() <= meta.InlineFile && len(pieces) <= meta.BatchMax ||
+		inline := size <= meta.InlineFile && len(pieces) <= meta.BatchMax ||
 			small && bytes <= meta.InlineMax && len(pieces) <= meta.BatchMax
 		var loads []*load
 		if inline {
