@@ -17,6 +17,7 @@ import (
 
 	"dos/chunk"
 	"dos/chunk/erasure"
+	"dos/chunk/fold"
 	"dos/chunk/repair"
 	"dos/chunk/stripe"
 	"dos/fuse/vfs"
@@ -46,6 +47,7 @@ type Embedded struct {
 
 	path   *stripe.Path
 	repair *repair.Repairer
+	fold   *fold.Folder
 	files  client.Files
 	tree   *vfs.FS
 
@@ -105,6 +107,10 @@ func openEmbedded(ctx context.Context, c embeddedConfig) (_ *Embedded, err error
 	e.stores.repaired = func() bool { return e.repair.Status().Complete }
 	e.stores.changed = e.repair.Notify
 	e.stores.corrupt = e.repair.Damaged
+	files := foldFiles{e.table().stripes, e.files, e.shortCode}
+	if e.fold, err = fold.New(fold.Config{Files: files, Data: e.path}); err != nil {
+		return nil, err
+	}
 	e.tree = vfs.New(vfs.Config{Meta: e.files, Data: e.path, Sync: c.sync})
 	return e, nil
 }
@@ -181,7 +187,7 @@ func (e *Embedded) Run(ctx context.Context) error {
 	g, below := errgroup.WithContext(below)
 	g.Go(func() error { return e.meta.Run(below) })
 	g.Go(func() error { return e.stores.Run(below) })
-	g.Go(func() error { return e.repair.Run(below) })
+	g.Go(func() error { return e.repairAndFold(below) })
 	g.Go(func() error { return e.advance(below) })
 
 	above, stopTree := context.WithCancel(ctx)
@@ -193,6 +199,26 @@ func (e *Embedded) Run(ctx context.Context) error {
 }
 
 func (e *Embedded) table() table { return table{client.Stripes{Caller: e.caller}} }
+
+// repairAndFold begins when it is known which stores there are.
+func (e *Embedded) repairAndFold(ctx context.Context) error {
+	if err := e.stores.Ready(ctx); err != nil {
+		return nil // it ends before it began
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return e.repair.Run(ctx) })
+	g.Go(func() error { return e.fold.Run(ctx) })
+	return g.Wait()
+}
+
+// shortCode is the wanted code if stripes with a narrower one can be written
+// again with it now, else the zero Code.
+func (e *Embedded) shortCode() chunk.Code {
+	if e.repair.Status().Short == 0 || e.stores.live() < e.data.code.Shards() {
+		return chunk.Code{}
+	}
+	return e.data.code
+}
 
 // advance tells the metadata service the low-water mark now and then.
 func (e *Embedded) advance(ctx context.Context) error {

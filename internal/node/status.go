@@ -41,6 +41,8 @@ func (e *Embedded) Status(ctx context.Context) (cluster.Status, error) {
 	if !finished.IsZero() {
 		s.Scrub.Finished = meta.At(finished)
 	}
+	folding := e.fold.Status()
+	s.Fold = cluster.Fold{Waiting: folding.Candidates, Done: folding.Files}
 	if usage, err := e.files.Usage(ctx); err == nil {
 		s.Files, s.Used = usage.Inodes, usage.Bytes
 	}
