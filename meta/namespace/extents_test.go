@@ -123,7 +123,6 @@ func reads(w *world, ino meta.Ino, size int64) []byte {
 
 // many makes a file of three times BatchMax extents: bytes 0 and 1 of every four.
 func many(w *world) meta.Ino {
-	w.quiet = true
 	ino := w.file("many")
 	for i := range int64(3) {
 		list := small(meta.BatchMax, 2, 4)
@@ -205,13 +204,9 @@ func TestReplaceTooMany(t *testing.T) {
 	ino := many(w)
 	id := w.reserve(1)
 	s := stripeOf(id, chunk.MaxStripe)
-	before := dump(w.store)
 	req := meta.Write{Ino: ino, Extents: []meta.Extent{{Len: chunk.MaxStripe, Stripe: id}}, Stripes: []chunk.Stripe{s}}
 	if _, err := w.write(req); kindOf(err) != meta.TooLarge {
 		t.Errorf("got %v", err)
-	}
-	if !bytes.Equal(before, dump(w.store)) {
-		t.Error("the state changed")
 	}
 	req.Punch = []meta.Range{{Len: 4 * meta.BatchMax * 3}} // dead extents are in the way too
 	if _, err := w.write(req); kindOf(err) != meta.TooLarge {
@@ -228,7 +223,6 @@ func TestReplaceTooMany(t *testing.T) {
 // Cuts that wait for Purge are bounded.
 func TestCutsMax(t *testing.T) {
 	w := newWorld(t)
-	w.quiet = true
 	ino := w.file("f")
 	const each = 600
 	var err error

@@ -22,7 +22,6 @@ type world struct {
 	now   int64
 	me    meta.SessionID
 	log   []state.Command // everything applied
-	quiet bool            // do not compare the store before and after failures
 }
 
 func newMachine() *state.Machine {
@@ -41,18 +40,24 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-// apply applies one command, a second after the one before.
+// apply applies one command, a second after the one before. If it fails it
+// must have changed nothing.
 func (w *world) apply(op state.Op, body []byte) state.Reply {
 	w.now += 1e9
 	cmd := state.Command{Op: op, Time: w.now, Session: w.me, Body: body}
-	var before []byte
-	if !w.quiet {
-		before = dump(w.store)
-	}
-	reply := w.m.Apply(w.store, cmd)
+	changes := state.NewOverlay(w.store)
+	reply := w.m.Apply(changes, cmd)
 	w.log = append(w.log, cmd)
-	if reply.Kind != 0 && !w.quiet && !bytes.Equal(before, dump(w.store)) {
-		w.t.Fatalf("op %#x failed with %v and changed the state", uint16(op), reply.Err())
+	for k, v := range changes.Changes() {
+		old, had := w.store.Get(k)
+		switch {
+		case reply.Kind != 0 && (had != (v != nil) || !bytes.Equal(v, old)):
+			w.t.Fatalf("op %#x failed with %v and changed row %q", uint16(op), reply.Err(), k)
+		case v != nil:
+			w.store.Set(k, v)
+		default:
+			w.store.Delete(k)
+		}
 	}
 	return reply
 }
