@@ -251,6 +251,15 @@ func (s *Server) Unmount(ctx context.Context) error {
 	pause := time.NewTicker(20 * time.Millisecond)
 	defer pause.Stop()
 	for {
+		if s.gone.Load() { // detached before; its last user may leave yet
+			select {
+			case <-s.done:
+				s.Wait()
+				return nil
+			case <-ctx.Done():
+				return fmt.Errorf("unmounting %s: %w", s.point.path, ErrBusy)
+			}
+		}
 		err := unmount(s.point.path)
 		switch {
 		case err == nil, s.ended():

@@ -26,6 +26,7 @@ type memInode struct {
 	meta.Attr
 	target  string
 	names   map[string]meta.Ino // of a directory
+	order   []string            // its names in order
 	parent  meta.Ino            // of a directory
 	extents []meta.Extent
 	stripes map[chunk.StripeID]chunk.Stripe
@@ -38,6 +39,20 @@ func newMemMeta() *memMeta {
 	root := &memInode{parent: meta.Root, names: make(map[string]meta.Ino)}
 	root.Attr = meta.Attr{Ino: meta.Root, Mode: meta.TypeDir | 0o755, Nlink: 2, Atime: now, Mtime: now, Ctime: now, Btime: now}
 	return &memMeta{inodes: map[meta.Ino]*memInode{meta.Root: root}, last: meta.Root, calls: make(map[string]int)}
+}
+
+func (n *memInode) name(name string, ino meta.Ino) {
+	if _, has := n.names[name]; !has {
+		at, _ := slices.BinarySearch(n.order, name)
+		n.order = slices.Insert(n.order, at, name)
+	}
+	n.names[name] = ino
+}
+
+func (n *memInode) unname(name string) {
+	delete(n.names, name)
+	at, _ := slices.BinarySearch(n.order, name)
+	n.order = slices.Delete(n.order, at, at+1)
 }
 
 // enter locks, counts the call and returns the fault that is set.
@@ -215,7 +230,7 @@ func (m *memMeta) Create(_ context.Context, parent meta.Ino, name string, node m
 		d.Nlink++
 	}
 	m.inodes[n.Ino] = n
-	d.names[name] = n.Ino
+	d.name(name, n.Ino)
 	d.Mtime, d.Ctime = now, now
 	return n.Attr, nil
 }
@@ -237,7 +252,7 @@ func (m *memMeta) Link(_ context.Context, ino, parent meta.Ino, name string) (me
 	if d == nil {
 		return meta.Attr{}, err
 	}
-	d.names[name] = ino
+	d.name(name, ino)
 	n.Nlink++
 	n.Ctime = meta.At(time.Now())
 	d.Mtime, d.Ctime = n.Ctime, n.Ctime
@@ -257,7 +272,7 @@ func (m *memMeta) Unlink(_ context.Context, parent meta.Ino, name string, keep m
 	if n.IsDir() {
 		return meta.Attr{}, meta.IsDir
 	}
-	delete(d.names, name)
+	d.unname(name)
 	n.Nlink--
 	return m.cut(d, n, keep), nil
 }
@@ -289,7 +304,7 @@ func (m *memMeta) Rmdir(_ context.Context, parent meta.Ino, name string, keep me
 	case len(n.names) > 0:
 		return meta.Attr{}, meta.NotEmpty
 	}
-	delete(d.names, name)
+	d.unname(name)
 	d.Nlink--
 	n.Nlink = 0
 	return m.cut(d, n, keep), nil
@@ -352,8 +367,8 @@ func (m *memMeta) Rename(_ context.Context, parent meta.Ino, name string, newPar
 		}
 		m.cut(to, old, keep)
 	}
-	delete(from.names, name)
-	to.names[newName] = n.Ino
+	from.unname(name)
+	to.name(newName, n.Ino)
 	move(n, from, to)
 	return nil
 }
@@ -379,12 +394,11 @@ func (m *memMeta) Entries(_ context.Context, dir meta.Ino, after string, limit i
 	if err != nil {
 		return nil, false, err
 	}
-	names := slices.Sorted(maps.Keys(d.names))
-	at, found := slices.BinarySearch(names, after)
+	at, found := slices.BinarySearch(d.order, after)
 	if found {
 		at++
 	}
-	for _, name := range names[at:] {
+	for _, name := range d.order[at:] {
 		if len(list) == limit {
 			return list, true, nil
 		}

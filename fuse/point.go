@@ -96,8 +96,9 @@ func clearStale(path string, log *slog.Logger) error {
 		if !ok {
 			return nil
 		}
-		// A dead FUSE mount answers everything with ENOTCONN.
-		_, err = os.Lstat(path)
+		// A dead FUSE mount answers ENOTCONN to all that must ask its server, as
+		// statfs does; stat it may answer from what the kernel remembers.
+		err = unix.Statfs(path, new(unix.Statfs_t))
 		switch dead := errors.Is(err, syscall.ENOTCONN); {
 		case !dead:
 			return fmt.Errorf("mount point %s: already mounted (%s, type %s); unmount it first: umount %s", path, m.source, m.fstype, path)
