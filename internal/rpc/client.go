@@ -131,7 +131,7 @@ func (c *Client) Call(ctx context.Context, service, method string, req, resp *Fr
 	req.Free() // what the transport did not take
 	if err != nil {
 		resp.Free()
-		return explain(ctx, c.addr, err)
+		return explain(context.Cause(ctx), c.addr, err)
 	}
 	return nil
 }
@@ -141,14 +141,15 @@ func (c *Client) Open(ctx context.Context, service, method string) (*Stream, err
 	desc := &grpc.StreamDesc{StreamName: method, ServerStreams: true, ClientStreams: true}
 	s, err := c.conn().NewStream(ctx, desc, "/"+service+"/"+method)
 	if err != nil {
-		return nil, explain(ctx, c.addr, err)
+		return nil, explain(context.Cause(ctx), c.addr, err)
 	}
-	return &Stream{wire: s, peer: c.addr}, nil
+	return &Stream{wire: s, peer: c.addr, over: func() error { return context.Cause(ctx) }}, nil
 }
 
-// explain turns what gRPC says into one of our errors or the context's.
-func explain(ctx context.Context, peer string, err error) error {
-	if cause := context.Cause(ctx); cause != nil {
+// explain turns what gRPC says into one of our errors, or into the cause why the
+// caller ended the call, if it did.
+func explain(cause error, peer string, err error) error {
+	if cause != nil {
 		return fmt.Errorf("rpc: %s: %w", peer, cause)
 	}
 	s, ok := status.FromError(err)

@@ -77,6 +77,8 @@ const (
 	retryMax = time.Second
 	// grace is how long calls under way may go on when a server stops.
 	grace = time.Second
+	// linger is how long the answers of calls that have ended may take to leave then.
+	linger = 50 * time.Millisecond
 
 	// DefaultTimeout bounds a call whose context has no earlier deadline.
 	DefaultTimeout = 30 * time.Second

@@ -78,10 +78,24 @@ func Serve(ctx context.Context, l net.Listener, c ServerConfig, services ...Serv
 		return fmt.Errorf("rpc: serving %v: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		server.GracefulStop()
+	}()
 	slow := time.AfterFunc(grace, server.Stop)
 	under.end()
-	server.Stop() // cuts the streams: they have no end of their own
+	// Streams have no end of their own: they are cut once the last answers of
+	// calls have had their time to leave.
+	flush := time.NewTimer(linger)
+	select {
+	case <-drained:
+	case <-flush.C:
+	}
+	flush.Stop()
+	server.Stop()
 	slow.Stop()
+	<-drained
 	<-served
 	return nil
 }
@@ -150,7 +164,8 @@ func (s Service) desc(under *underway) *grpc.ServiceDesc {
 // goroutine may send while another receives.
 type Stream struct {
 	wire wire
-	peer string // at a client: whom its errors name
+	peer string       // at a client: whom its errors name
+	over func() error // at a client: why its caller ended it, if it did
 }
 
 type wire interface {
@@ -189,5 +204,5 @@ func (s *Stream) explain(err error) error {
 	if err == nil || s.peer == "" {
 		return err // at a server the status says it all
 	}
-	return explain(s.wire.Context(), s.peer, err)
+	return explain(s.over(), s.peer, err)
 }
