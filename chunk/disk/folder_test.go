@@ -340,6 +340,23 @@ func TestFull(t *testing.T) {
 			for _, id := range ids[50:] {
 				storetest.Expect(t, s, id, storetest.Data(id, 30_000))
 			}
+			before, err := s.Usage(t.Context())
+			must(t, err)
+			if test.floor < 0 {
+				must(t, fsys.Remove("/others"))
+			}
+			closeStore(t, s)
+			must(t, fsys.Remove(testDir+"/"+checkpointName)) // the segments alone must say the same
+			s = reopen(t, testDir, c)
+			if after, err := s.Usage(t.Context()); err != nil || after.Shards != before.Shards {
+				t.Errorf("%s: %+v, %v after a scan, want %d shards", test.name, after, err, before.Shards)
+			}
+			for info, err := range s.List(t.Context(), chunk.ID{}) {
+				must(t, err)
+				if err := s.Verify(t.Context(), info.ID); err != nil {
+					t.Errorf("%s: half done: Verify(%v) = %v", test.name, info.ID, err)
+				}
+			}
 			closeStore(t, s)
 			fsys.RemoveAll(testDir)
 		}
