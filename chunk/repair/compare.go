@@ -17,16 +17,17 @@ const (
 	// strayMax bounds the listed shards without a row that wait for an answer
 	// of Table.Unnamed.
 	strayMax = 1024
+	// often is the least time between comparisons without a reason; they run
+	// one in share of the time at most.
+	often = time.Minute
+	share = 50
 )
 
 // compareAll compares at the start, after every change, and from time to time.
 func (r *Repairer) compareAll(ctx context.Context) error {
 	for ctx.Err() == nil {
 		ok := r.compare(ctx)
-		next := time.NewTimer(r.config.Every)
-		if !ok {
-			next.Reset(r.rest(r.config.Retry))
-		}
+		next := time.NewTimer(r.pause(ok))
 		r.await(ctx, next)
 		next.Stop()
 	}
@@ -63,6 +64,17 @@ func (r *Repairer) await(ctx context.Context, next *time.Timer) {
 			}
 		}
 	}
+}
+
+// pause is how long to wait after a comparison when nothing happens: one that
+// is quick may come often, so that the counts are fresh and garbage goes soon.
+func (r *Repairer) pause(ok bool) time.Duration {
+	if !ok {
+		return r.rest(r.config.Retry)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return min(r.config.Every, max(often, share*r.last.ended.Sub(r.last.started)))
 }
 
 // rest is how long to wait before the next comparison, when at least so much

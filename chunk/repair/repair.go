@@ -76,7 +76,7 @@ type Config struct {
 	Coder   *erasure.Coder // shared with others; one of its own
 
 	Grace     time.Duration // a store may be away so long before its shards move; DefaultGrace
-	Every     time.Duration // between comparisons when nothing happens; DefaultEvery
+	Every     time.Duration // between comparisons when nothing happens, at most; DefaultEvery
 	Retry     time.Duration // before the next comparison when one failed; DefaultRetry
 	DeadGrace time.Duration // a dead stripe is kept so long for late readers; DefaultDeadGrace
 	Timeout   time.Duration // of one call of a store or the table; DefaultTimeout

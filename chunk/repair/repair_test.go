@@ -2,10 +2,10 @@ package repair
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -22,6 +22,7 @@ import (
 type table struct {
 	mu    sync.Mutex
 	rows  map[chunk.StripeID]chunk.Stripe
+	ids   []chunk.StripeID // sorted, of rows
 	dead  map[chunk.StripeID]time.Time
 	low   chunk.StripeID // IDs below it that have no row are garbage
 	fail  error
@@ -35,16 +36,17 @@ func newTable() *table {
 func (t *table) Stripes(ctx context.Context, after chunk.StripeID, limit int) ([]chunk.Stripe, bool, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var list []chunk.Stripe
-	for id, s := range t.rows {
-		if id > after {
-			s.Stores = slices.Clone(s.Stores)
-			list = append(list, s)
-		}
+	if len(t.ids) != len(t.rows) {
+		t.ids = slices.Sorted(maps.Keys(t.rows))
 	}
-	slices.SortFunc(list, func(a, b chunk.Stripe) int { return cmp.Compare(a.ID, b.ID) })
-	more := len(list) > limit
-	return list[:min(limit, len(list))], more, t.fail
+	at, _ := slices.BinarySearch(t.ids, after+1)
+	var list []chunk.Stripe
+	for _, id := range t.ids[at:min(at+limit, len(t.ids))] {
+		s := t.rows[id]
+		s.Stores = slices.Clone(s.Stores)
+		list = append(list, s)
+	}
+	return list, at+limit < len(t.ids), t.fail
 }
 
 func (t *table) Move(ctx context.Context, moves []Move) error {
@@ -80,6 +82,7 @@ func (t *table) Bury(ctx context.Context, ids []chunk.StripeID) error {
 		if _, ok := t.dead[id]; ok {
 			delete(t.dead, id)
 			delete(t.rows, id)
+			t.ids = nil
 		}
 	}
 	return t.fail
@@ -415,6 +418,61 @@ func TestCollect(t *testing.T) {
 		b.checkStored()
 		b.checkData()
 		stop()
+	})
+}
+
+// Writes go on while stores are emptied and rebuilt.
+func TestWritesMeanwhile(t *testing.T) {
+	run(t, 6, func(b *bench) {
+		defer b.start()()
+		stop, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				case <-time.After(50 * time.Millisecond):
+				}
+				b.write(1+i*37%5000, 65537+i*101%9000)
+			}
+		}()
+		for i := range 12 {
+			time.Sleep(time.Second)
+			b.cluster.Faulty(chunk.StoreID(1 + i%6)).Lose()
+			b.cluster.Faulty(chunk.StoreID(1 + (i*5+2)%6)).Lose()
+			b.repair.Notify()
+			b.until(time.Minute, "full", func(s Status) bool { return s.Complete })
+		}
+		close(stop)
+		<-done
+		b.repair.Notify()
+		b.untilFull()
+		b.checkStored()
+		b.checkData()
+	})
+}
+
+// More stripes than the table gives at once, and more strays than are asked
+// about at once.
+func TestPages(t *testing.T) {
+	run(t, 6, func(b *bench) {
+		for range 2*page + 10 {
+			b.write(10)
+		}
+		for i := range chunk.StripeID(strayMax + 10) {
+			if err := b.cluster.Faulty(2).Put(context.Background(), chunk.ID{Stripe: 1<<30 + i}, []byte("x")); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.table.set(func() { b.table.low = 1 << 40 })
+		b.cluster.Faulty(5).Lose()
+		defer b.start()()
+		s := b.untilFull()
+		if s.Stripes != 2*page+10 || s.Collected != strayMax+10 || s.Rebuilt == 0 {
+			b.Errorf("status: %+v", s)
+		}
+		b.checkStored()
 	})
 }
 
