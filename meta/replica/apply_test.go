@@ -172,7 +172,7 @@ func TestSplit(t *testing.T) {
 // beyond what tables hold, the log stays short, and old versions go.
 func TestSnapshotsUnderLoad(t *testing.T) {
 	cfg := testConfig(t, t.TempDir())
-	cfg.limits = limits{memtable: 1 << 20, snapshotEntries: 50, trailing: 5, slow: 200 * time.Millisecond, hung: time.Minute}
+	cfg.limits = limits{memtable: 1 << 20, snapshotEntries: 50, trailing: 5, cut: 10 * time.Millisecond}
 	r := open(t, cfg)
 	stop := make(chan struct{})
 	var w sync.WaitGroup
@@ -235,7 +235,7 @@ func TestSnapshotsUnderLoad(t *testing.T) {
 // Old versions go, but not those that a view sees.
 func TestDiscard(t *testing.T) {
 	cfg := testConfig(t, t.TempDir())
-	cfg.limits = limits{memtable: 1 << 20, snapshotEntries: 1 << 40, slow: slowLog}
+	cfg.limits = limits{memtable: 1 << 20, snapshotEntries: 1 << 40}
 	r := open(t, cfg)
 	defer shut(t, r)
 	s := r.fsm.store
@@ -303,9 +303,24 @@ func allVersions(s *store, prefix string) int {
 // A log that hangs stops the answers; when it goes on, so do they.
 func TestSlowLog(t *testing.T) {
 	cfg := testConfig(t, t.TempDir())
-	cfg.limits.slow, cfg.limits.hung = 100*time.Millisecond, time.Minute
+	cfg.limits.slow, cfg.limits.hung = 300*time.Millisecond, time.Minute
 	r := open(t, cfg)
-	propose(t, r, opAppend, put{"k", []byte("1,")})
+	// The disk may be that slow by itself, so it is tried again.
+	seq := uint64(0)
+	insist := func(val string) {
+		t.Helper()
+		seq++
+		for {
+			_, err := r.Propose(t.Context(), state.Command{Op: opAppend, Session: 1, Seq: seq, Body: state.Marshal(put{"k", []byte(val)})})
+			if err == nil {
+				return
+			}
+			if !errors.Is(err, meta.Unavailable) {
+				t.Fatal(err)
+			}
+		}
+	}
+	insist("1,")
 	release := make(chan struct{})
 	held := hold(r, release)
 	_, err := r.Propose(t.Context(), command(opAppend, put{"k", []byte("2,")}))
@@ -320,15 +335,7 @@ func TestSlowLog(t *testing.T) {
 	}
 	<-held
 	close(release)
-	for {
-		_, err := r.Propose(t.Context(), command(opAppend, put{"k", []byte("4,")}))
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, meta.Unavailable) {
-			t.Fatal(err)
-		}
-	}
+	insist("4,")
 	if got := read(t, r, "k"); got != "1,2,4," {
 		t.Errorf("read %q, want 1,2,4,", got)
 	}
@@ -351,7 +358,7 @@ func hold(r *Replica, release <-chan struct{}) <-chan struct{} {
 // One that hangs too long ends the member.
 func TestHungLog(t *testing.T) {
 	cfg := testConfig(t, t.TempDir())
-	cfg.limits.slow, cfg.limits.hung = 50*time.Millisecond, 150*time.Millisecond
+	cfg.limits.slow, cfg.limits.hung = 300*time.Millisecond, 1500*time.Millisecond
 	fatal := make(chan error, 1)
 	cfg.Fatal = func(err error) { fatal <- err }
 	r := open(t, cfg)

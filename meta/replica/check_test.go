@@ -41,7 +41,7 @@ func TestConsistent(t *testing.T) {
 // What can go missing, what Open says to it, and what Salvage saves.
 func TestRefusals(t *testing.T) {
 	cfg := testConfig(t, t.TempDir())
-	cfg.limits = limits{memtable: 1 << 20, snapshotEntries: 1 << 40, trailing: 2, slow: slowLog}
+	cfg.limits = limits{memtable: 1 << 20, snapshotEntries: 1 << 40, trailing: 2}
 	r := open(t, cfg)
 	propose(t, r, opAppend, put{"k", []byte("one,")})
 	fresh := copyTree(t, cfg.Dir) // one entry, in the log alone

@@ -72,7 +72,7 @@ func child(dir, acked string) error {
 func childConfig(dir string) Config {
 	return Config{Dir: dir, ID: "a", Machine: testMachine(), Bootstrap: true,
 		// Flushes, snapshots and truncation all the time.
-		limits: limits{memtable: 1 << 20, snapshotEntries: 100, trailing: 10, slow: 2e9}}
+		limits: limits{memtable: 1 << 20, snapshotEntries: 100, trailing: 10, cut: 20e6}}
 }
 
 func crashKey(i int) string { return fmt.Sprintf("crash%d", i) }
@@ -82,7 +82,7 @@ func crashKey(i int) string { return fmt.Sprintf("crash%d", i) }
 func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	acked := make([]uint64, crashers)
-	rounds := 4
+	rounds := 3
 	if testing.Short() {
 		rounds = 2
 	}
@@ -101,7 +101,7 @@ func TestKill(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		kill := 200 + rand.IntN(3000)
+		kill := 200 + rand.IntN(2000)
 		lines := bufio.NewScanner(out)
 		for n := 0; lines.Scan(); n++ {
 			if n == kill {
@@ -250,7 +250,7 @@ func TestMemtableLogsAreNotRead(t *testing.T) {
 // log is cut leaves the same rows.
 func TestCrashPoints(t *testing.T) {
 	cfg := testConfig(t, t.TempDir())
-	cfg.limits = limits{memtable: 1 << 20, snapshotEntries: 1 << 40, trailing: 5, slow: slowLog}
+	cfg.limits = limits{memtable: 1 << 20, snapshotEntries: 1 << 40, trailing: 5}
 	r := open(t, cfg)
 	for i := range 40 {
 		propose(t, r, opAppend, put{"k", fmt.Appendf(nil, "%d,", i+1)})

@@ -40,7 +40,7 @@ func newGroup(t *testing.T, ids ...string) *group {
 	for i, id := range ids {
 		cfg := testConfig(t, t.TempDir())
 		cfg.ID, cfg.Bootstrap, cfg.Beat = id, i == 0, 200*time.Millisecond
-		cfg.limits = limits{memtable: 1 << 20, snapshotEntries: 1 << 40, trailing: 4, segment: 16 << 10, slow: slowLog}
+		cfg.limits = limits{memtable: 1 << 20, snapshotEntries: 1 << 40, trailing: 4, segment: 16 << 10}
 		g.configs[id] = cfg
 		g.start(id)
 		if i > 0 {

@@ -102,6 +102,7 @@ type Config struct {
 // limits are when things happen by themselves.
 type limits struct {
 	slow, hung      time.Duration // of a write to the log
+	cut             time.Duration // how often it is looked at whether the log is due to be cut
 	snapshotBytes   int64         // of log beyond the snapshot
 	snapshotEntries uint64
 	trailing        uint64 // entries that stay in the log behind a snapshot
@@ -118,6 +119,7 @@ const (
 	// start after a crash reads again.
 	snapshotBytes   = 64 << 20
 	snapshotEntries = 100_000
+	cutEvery        = 200 * time.Millisecond
 	// trailingEntries stay for followers that are a little behind.
 	trailingEntries = 1024
 
@@ -159,6 +161,7 @@ func (c *Config) defaults() error {
 	l.slow, l.hung = or(l.slow, slowLog), or(l.hung, hungLog)
 	l.snapshotBytes, l.snapshotEntries = or(l.snapshotBytes, snapshotBytes), or(l.snapshotEntries, snapshotEntries)
 	l.trailing, l.memtable, l.minFree = or(l.trailing, trailingEntries), or(l.memtable, memtableSize), or(l.minFree, minFree)
+	l.cut = or(l.cut, cutEvery)
 	l.segment = or(l.segment, segmentSize)
 	return nil
 }

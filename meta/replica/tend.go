@@ -103,7 +103,7 @@ func (r *Replica) lookAtDisk() error {
 
 // cutLog takes a snapshot whenever the log has grown by enough.
 func (r *Replica) cutLog() {
-	tick := time.NewTicker(r.cfg.limits.slow / 10)
+	tick := time.NewTicker(r.cfg.limits.cut)
 	defer tick.Stop()
 	// What the log held at the start is not known in bytes. It is less than
 	// snapshotBytes and what went on during one snapshot.
