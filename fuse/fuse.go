@@ -29,6 +29,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -179,6 +180,9 @@ func connect(f *files, path string, cfg Config) (*raw.Server, error) {
 		return nil, fmt.Errorf("mount point %s: the system does not permit mounting here (%w); in a container add --cap-add SYS_ADMIN --device /dev/fuse", path, err)
 	case errors.Is(err, syscall.ENODEV):
 		return nil, fmt.Errorf("mount point %s: this kernel has no FUSE: modprobe fuse", path)
+	}
+	if !opts.DirectMountStrict {
+		return nil, fmt.Errorf("mount point %s: fusermount3 refused; it said why above (%s)", path, strings.TrimSpace(err.Error()))
 	}
 	return nil, fmt.Errorf("mount point %s: %w", path, err)
 }

@@ -169,6 +169,9 @@ func canMount(o Options) error {
 	if os.Geteuid() == 0 {
 		return nil
 	}
+	if unix.Access("/dev/fuse", unix.R_OK|unix.W_OK) != nil {
+		return errors.New("/dev/fuse is closed to ordinary users on this machine: as root, chmod 666 /dev/fuse, or mount as root")
+	}
 	if _, err := helperPath(); err != nil {
 		return errors.New("ordinary users mount through fusermount3, which is missing: install the package fuse3 (apt install fuse3, dnf install fuse3), or mount as root")
 	}

@@ -139,6 +139,7 @@ func TestStream(t *testing.T) {
 	reader := func(name string, args ...string) (*exec.Cmd, *bufio.Reader) {
 		cmd := exec.Command(name, args...)
 		cmd.Stderr = os.Stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		out, err := cmd.StdoutPipe()
 		must(t, err)
 		must(t, cmd.Start())
@@ -191,9 +192,7 @@ func TestStream(t *testing.T) {
 	}
 	must(t, syscall.Kill(pid, syscall.SIGKILL))
 	await(out, 9) // the other still gets its events
-	if out, err := exec.Command("pkill", "-KILL", "-P", fmt.Sprint(first.Process.Pid)).CombinedOutput(); err != nil {
-		t.Errorf("pkill: %v: %s", err, out)
-	}
+	must(t, syscall.Kill(-first.Process.Pid, syscall.SIGKILL))
 	ends("two readers", first)
 
 	// timeout(1) and read(1) of a shell.
