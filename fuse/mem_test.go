@@ -3,8 +3,8 @@ package fuse
 import (
 	"context"
 	"maps"
+	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -37,7 +37,7 @@ type memInode struct {
 func newMemMeta() *memMeta {
 	now := meta.At(time.Now())
 	root := &memInode{parent: meta.Root, names: make(map[string]meta.Ino)}
-	root.Attr = meta.Attr{Ino: meta.Root, Mode: meta.TypeDir | 0o755, Nlink: 2, Atime: now, Mtime: now, Ctime: now, Btime: now}
+	root.Attr = meta.Attr{Ino: meta.Root, Mode: meta.TypeDir | 0o755, Nlink: 2, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), Atime: now, Mtime: now, Ctime: now, Btime: now}
 	return &memMeta{inodes: map[meta.Ino]*memInode{meta.Root: root}, last: meta.Root, calls: make(map[string]int)}
 }
 
@@ -619,16 +619,17 @@ func (d *memData) Low() chunk.StripeID {
 }
 
 func (d *memData) Write(_ context.Context, id chunk.StripeID, data []byte) (chunk.Stripe, error) {
+	data = slices.Clone(data)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.stripes[id] = []byte(strings.Clone(string(data)))
+	d.stripes[id] = data
 	return chunk.Stripe{ID: id, Len: uint32(len(data)), Code: chunk.Code{K: 1, M: 0}, Stores: []chunk.StoreID{1}}, nil
 }
 
 func (d *memData) Read(_ context.Context, s chunk.Stripe, p []byte, off int64) error {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	data, ok := d.stripes[s.ID]
+	d.mu.Unlock()
 	if !ok {
 		return chunk.ErrNotExist
 	}
