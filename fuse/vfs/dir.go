@@ -17,12 +17,11 @@ type Dir struct {
 	fs *FS
 	n  *inode
 
-	mu     sync.Mutex   // held across calls: the listing is one after the other
-	list   []meta.Entry // guarded by mu; in order of positions
-	fresh  int          // guarded by mu: from here on entries have attributes
-	asked  uint64       // guarded by mu: FS.changes before those were asked for
-	ended  bool         // guarded by mu
-	parent meta.Ino     // guarded by mu
+	mu    sync.Mutex   // held across calls: the listing is one after the other
+	list  []meta.Entry // guarded by mu; in order of positions
+	fresh int          // guarded by mu: from here on entries have attributes
+	asked uint64       // guarded by mu: FS.changes before those were asked for
+	ended bool         // guarded by mu
 }
 
 // OpenDir opens a directory for listing.

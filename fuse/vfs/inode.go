@@ -87,13 +87,7 @@ func (fs *FS) get(ino meta.Ino) *inode {
 	return n
 }
 
-// hold counts another user of an inode that is held or whose mu is.
-func (fs *FS) hold(n *inode) {
-	fs.mu.Lock()
-	fs.holdLocked(n)
-	fs.mu.Unlock()
-}
-
+// holdLocked counts another user. FS.mu is held.
 func (fs *FS) holdLocked(n *inode) {
 	n.refs++
 	if n.elem != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // inlineBody bounds the inline data in bytes of one command.
-const inlineBody = 256 << 10
+const inlineBody = meta.InlineMax
 
 // A load is a part of a file's dirty data on its way: what goes into one stripe,
 // or inline into the command. Its pieces do not change any more.
@@ -152,5 +152,9 @@ func refused(err error) bool {
 	return errors.As(err, &kind) && kind != meta.Unavailable && kind != meta.TimedOut
 }
 
-// hopeless says that trying again will not help.
-func hopeless(err error) bool { return refused(err) && !full(err) && !errors.Is(err, meta.Busy) }
+// hopeless says that trying again will not help: the file or the session is no
+// more. Whatever else was refused is stored anew and tried again: it stays
+// dirty, and fsync says so, rather than be lost.
+func hopeless(err error) bool {
+	return errors.Is(err, meta.NotExist) || errors.Is(err, meta.Expired)
+}

@@ -278,6 +278,68 @@ func TestLostAnswer(t *testing.T) {
 	})
 }
 
+// Loads that ride inline are not put together beyond what one command may carry.
+func TestInlineBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, d := newFakeMeta(), newFakeData()
+		var down atomic.Bool
+		down.Store(true)
+		m.fault = func(op string, after bool) error {
+			if op == "write" && down.Load() {
+				return meta.Unavailable
+			}
+			return nil
+		}
+		fs, _ := mount(t, Config{Meta: m, Data: d})
+		f := create(t, fs, "f")
+		defer f.Release()
+		for i := range int64(5) {
+			write(t, f, make([]byte, 40<<10), i*(40<<10))
+			if err := f.Fsync(bg, false); !errors.Is(err, meta.Unavailable) {
+				t.Fatal(err)
+			}
+		}
+		down.Store(false)
+		if err := f.Fsync(bg, false); err != nil { // the fake checks the bound
+			t.Fatal(err)
+		}
+		if len(m.writes) != 5 || len(d.stripes) != 0 {
+			t.Errorf("%d commands, %d stripes, want 5 and none", len(m.writes), len(d.stripes))
+		}
+	})
+}
+
+// A refusal that should not be is no reason to lose data.
+func TestRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, d := newFakeMeta(), newFakeData()
+		var refuse atomic.Bool
+		refuse.Store(true)
+		m.fault = func(op string, after bool) error {
+			if op == "write" && refuse.Load() {
+				return meta.Conflict
+			}
+			return nil
+		}
+		fs, _ := mount(t, Config{Meta: m, Data: d})
+		f := create(t, fs, "f")
+		defer f.Release()
+		write(t, f, make([]byte, 1<<20), 0)
+		if err := f.Fsync(bg, false); !errors.Is(err, meta.Conflict) {
+			t.Fatalf("fsync: %v", err)
+		}
+		if len(d.open) != 0 {
+			t.Errorf("%d stripes of a refused command are still open", len(d.open))
+		}
+		refuse.Store(false)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if a := m.nodes[f.Ino()].attr; a.Size != 1<<20 {
+			t.Errorf("the file has %d bytes", a.Size)
+		}
+	})
+}
+
 func TestDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, d := newFakeMeta(), newFakeData()
