@@ -180,6 +180,8 @@ func (f *Folder) Once(ctx context.Context) error {
 	case f.turn <- struct{}{}:
 		defer func() { <-f.turn }()
 	case <-ctx.Done():
+	}
+	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	f.note(func(s *Status) { s.Running = true })

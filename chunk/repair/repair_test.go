@@ -290,6 +290,7 @@ func TestAwayWithoutSpares(t *testing.T) {
 			b.Errorf("with one store away: %+v", s)
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait() // a comparison may run at this very moment
 		if s = b.repair.Status(); s.Complete || s.Running || s.Degraded != 3 {
 			b.Errorf("an hour later: %+v, want the three of 4+2 degraded", s)
 		}
