@@ -177,7 +177,7 @@ func flip(t *testing.T, rnd *rand.Rand, dir string, every int) (flipped int) {
 }
 
 // segment reports whether a file of a store holds records.
-func segment(name string) bool { return strings.HasSuffix(name, ".seg") }
+func segment(name string) bool { return strings.HasPrefix(name, "segment-") }
 
 // TestThreeGone takes one store more away than the code can lose. What needs
 // it fails soon and says why, the rest works, and when the folders are back so
