@@ -228,8 +228,10 @@ func each(t *testing.T, f func(t *testing.T, n int64) (hit bool)) {
 }
 
 func TestPowerCuts(t *testing.T) {
+	t.Parallel()
 	for _, torn := range []bool{false, true} {
 		t.Run(fmt.Sprintf("torn=%t", torn), func(t *testing.T) {
+			t.Parallel()
 			each(t, func(t *testing.T, n int64) bool {
 				fsys := new(disk.Mem)
 				m := &model{may: map[chunk.ID][][]byte{}}
@@ -264,8 +266,10 @@ func TestPowerCuts(t *testing.T) {
 }
 
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	for _, fault := range []error{syscall.EIO, syscall.ENOSPC, disk.ErrShort} {
 		t.Run(fault.Error(), func(t *testing.T) {
+			t.Parallel()
 			each(t, func(t *testing.T, n int64) bool {
 				fsys := new(disk.Mem)
 				m := &model{may: map[chunk.ID][][]byte{}}

@@ -68,8 +68,9 @@
 //
 // # The index
 //
-// The index is in memory, a B-tree of 32 bytes a shard, about 45 with its slack.
-// Checksums stay on the disk, with a cache of bounded size.
+// The index is in memory, a B-tree of 32 bytes a shard; with its slack 47 were
+// measured, 66 when stripes come in order. Checksums stay on the disk, with a
+// cache of bounded size.
 package disk
 
 import (
