@@ -89,7 +89,8 @@ var (
 	_ chunk.Scrubber = (*Node)(nil)
 )
 
-var errNotYet = errors.New("not opened yet")
+// ErrNotYet is State.Why before the first attempt to open the folder.
+var ErrNotYet = errors.New("not opened yet")
 
 // New returns a node that waits for Run.
 func New(c Config) (*Node, error) {
@@ -108,7 +109,7 @@ func New(c Config) (*Node, error) {
 	if c.Retry < 0 || c.ScrubRate < 0 || c.ScrubPause < 0 {
 		return nil, errors.New("node: Retry, ScrubRate and ScrubPause must not be negative")
 	}
-	return &Node{c: c, state: State{Since: time.Now(), Why: errNotYet}}, nil
+	return &Node{c: c, state: State{Since: time.Now(), Why: ErrNotYet}}, nil
 }
 
 // Run keeps the store open until ctx ends, then closes it cleanly. What is wrong

@@ -25,7 +25,8 @@ const usage = `usage: dosctl [--data DIR] VERB [flags]
   status           is my data safe, what is going on
   fsck [--verify]  check that every extent has its stripes, every stripe its
                    shards, every inode its name; --verify reads every shard too.
-                   Works on a running dos, else on the directory itself
+                   Works on a running dos, else on the directory itself; then
+                   --salvage opens metadata whose log lost its end
   scrub            read every record of every store now, and mend what is bad
   replace STORE    give up what a lost store had: it starts empty and is rebuilt.
                    That happens by itself unless so many are lost that data

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"dos/chunk"
+	"dos/fuse"
 	"dos/internal/node"
 )
 
@@ -74,6 +75,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return errUsage{err}
 	}
+	options, err := fuse.ParseOptions(c.options...)
+	if err != nil {
+		return errUsage{err}
+	}
 	if c.background {
 		return background(ctx, c, stdout, stderr)
 	}
@@ -87,7 +92,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Data:       c.data,
 		Code:       code,
 		MountPoint: c.mountPoint,
-		Options:    c.options,
+		Options:    options,
 		Debug:      c.debug,
 		Ready: func() {
 			fmt.Fprintf(stdout, "dos: mounted at %s\n", c.mountPoint)
@@ -102,11 +107,11 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	flags := pflag.NewFlagSet("dosmount", pflag.ContinueOnError)
 	flags.SortFlags = false
 	flags.Usage = func() {}
-	flags.StringVar(&c.data, "data", "", "`DIR` of the embedded cluster; made if missing (default "+defaultData()+")")
-	flags.StringVar(&c.code, "ec", "", "erasure code `K+M` of a new data directory, with K+M stores (default 4+2)")
-	flags.StringSliceVarP(&c.options, "options", "o", nil, "mount options `OPT[,OPT]`: ro, allow_other, sync, noatime, …")
+	flags.StringVar(&c.data, "data", "", "keep the cluster in `DIR`; made if missing (default "+defaultData()+")")
+	flags.StringVar(&c.code, "ec", "", "erasure code `K+M` of a new DIR, with K+M stores (default 4+2)")
+	flags.StringSliceVarP(&c.options, "options", "o", nil, "mount options, `OPT[,OPT]`: ro, allow_other, sync, noatime, …")
 	flags.BoolVarP(&c.background, "background", "d", false, "go to the background once mounted; log to DIR/dosmount.log")
-	flags.StringVar(&c.debug, "debug", "", "`ADDR` to serve profiles on (net/http/pprof); off by default")
+	flags.StringVar(&c.debug, "debug", "", "serve profiles (net/http/pprof) on `ADDR`; off by default")
 	flags.BoolVar(&version, "version", false, "print the version")
 
 	helper := filepath.Base(args[0]) == "mount.dos"

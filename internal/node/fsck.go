@@ -9,6 +9,7 @@ import (
 
 	"dos/chunk"
 	"dos/meta/namespace"
+	metanode "dos/meta/node"
 	"dos/meta/replica"
 	"dos/meta/state"
 )
@@ -229,5 +230,5 @@ func Restore(ctx context.Context, data string, from io.Reader) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	return replica.Restore(replica.Config{Dir: d.meta(), ID: nodeName}, from)
+	return replica.Restore(replica.Config{Dir: d.meta(), ID: nodeName, Machine: metanode.Machine()}, from)
 }

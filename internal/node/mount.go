@@ -32,22 +32,18 @@ type MountConfig struct {
 	Data       string     // the data directory; made if missing
 	Code       chunk.Code // of a new one; 4+2
 	MountPoint string
-	Options    []string // of mount(8), each a list with commas
-	Debug      string   // an address to serve profiles on; none
-	Ready      func()   // called once the mount is usable
+	Options    fuse.Options
+	Debug      string // an address to serve profiles on; none
+	Ready      func() // called once the mount is usable
 }
 
 // Mount runs an embedded cluster and mounts it until ctx ends or it is
 // unmounted. Then it stores what is not stored yet and stops cleanly.
 func Mount(ctx context.Context, c MountConfig) (err error) {
-	options, err := fuse.ParseOptions(c.Options...)
-	if err != nil {
+	if err := fuse.CheckPoint(c.MountPoint, c.Options, slog.Default()); err != nil {
 		return err
 	}
-	if err := fuse.CheckPoint(c.MountPoint, options, slog.Default()); err != nil {
-		return err
-	}
-	e, err := openEmbedded(ctx, embeddedConfig{data: c.Data, code: c.Code, create: true, sync: options.Sync})
+	e, err := openEmbedded(ctx, embeddedConfig{data: c.Data, code: c.Code, create: true, sync: c.Options.Sync})
 	if err != nil {
 		return err
 	}
@@ -64,13 +60,13 @@ func Mount(ctx context.Context, c MountConfig) (err error) {
 	}
 	g.Go(func() error {
 		defer stop()
-		return e.serveMount(ctx, running, c, options)
+		return e.serveMount(ctx, running, c)
 	})
 	return g.Wait()
 }
 
 // serveMount mounts once the stores are open, and returns when the mount is gone.
-func (e *Embedded) serveMount(ctx, running context.Context, c MountConfig, options fuse.Options) error {
+func (e *Embedded) serveMount(ctx, running context.Context, c MountConfig) error {
 	if err := e.stores.Ready(running); err != nil {
 		return err
 	}
@@ -78,7 +74,7 @@ func (e *Embedded) serveMount(ctx, running context.Context, c MountConfig, optio
 	special.Mount("cluster", cluster.New(e, cluster.Self{Node: nodeName, Session: func() meta.SessionID { return e.session }, Error: &e.last}))
 	special.Mount("nodes", nodes.New(e))
 	server, err := fuse.Mount(ctx, fuse.Config{
-		MountPoint: c.MountPoint, FS: e.tree, Special: special, Options: options, Failed: e.last.Record,
+		MountPoint: c.MountPoint, FS: e.tree, Special: special, Options: c.Options, Failed: e.last.Record,
 	})
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -107,7 +108,7 @@ func (s *stores) Ready(ctx context.Context) error {
 		waiting := false
 		for _, st := range s.list {
 			now := st.node.State()
-			waiting = waiting || !now.Up && now.Why == nil
+			waiting = waiting || errors.Is(now.Why, chunknode.ErrNotYet)
 		}
 		if !waiting {
 			return nil
@@ -139,6 +140,7 @@ func (s *stores) noticed(st *store, now chunknode.State) {
 	case now.Up:
 		s.events.Add("store %d is up", st.member.ID)
 		s.register(st, now)
+	case errors.Is(now.Why, context.Canceled), errors.Is(now.Why, chunknode.ErrNotYet): // we stop or start
 	case now.Why != nil:
 		s.events.Add("store %d is lost: %v", st.member.ID, now.Why)
 		slog.Warn("node: a store is lost", "store", st.member.ID, "path", st.member.Path, "err", now.Why)

@@ -1,0 +1,274 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"dos/chunk"
+	"dos/meta"
+	"dos/procfs/cluster"
+)
+
+// run opens an embedded cluster in dir and runs it until the test ends or stop
+// is called.
+func run(t *testing.T, dir string) (e *Embedded, stop func()) {
+	t.Helper()
+	e, err := openEmbedded(t.Context(), embeddedConfig{data: dir, create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := errors.Join(<-done, e.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(stop)
+	if err := e.stores.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return e, stop
+}
+
+// until waits for something to become true of the cluster's status.
+func until(t *testing.T, e *Embedded, what string, is func(cluster.Status) bool) cluster.Status {
+	t.Helper()
+	deadline := time.Now().Add(60 * time.Second)
+	for {
+		s, err := e.Status(t.Context())
+		if err == nil && is(s) {
+			return s
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not %s after a minute: %v\n%s", what, err, s.Text())
+		}
+		select { // a poll of a condition that another goroutine brings about
+		case <-t.Context().Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func write(t *testing.T, e *Embedded, name string, data []byte) {
+	t.Helper()
+	_, f, err := e.tree.CreateOpen(t.Context(), meta.Root, name, meta.Node{Mode: meta.TypeFile | 0o644}, os.O_WRONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Release()
+	if _, err := f.WriteAt(t.Context(), data, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Fsync(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, e *Embedded, name string, size int) ([]byte, error) {
+	t.Helper()
+	attr, err := e.tree.Lookup(t.Context(), meta.Root, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := e.tree.Open(t.Context(), attr.Ino, os.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Release()
+	p := make([]byte, size)
+	n, err := f.ReadAt(t.Context(), p, 0)
+	return p[:n], err
+}
+
+func random(n int) []byte {
+	p := make([]byte, n)
+	rng := rand.New(rand.NewPCG(1, uint64(n)))
+	for i := range p {
+		p[i] = byte(rng.Uint32())
+	}
+	return p
+}
+
+func states(s cluster.Status, state string) (n int) {
+	for _, st := range s.Stores {
+		if st.State == state {
+			n++
+		}
+	}
+	return n
+}
+
+func check(t *testing.T, e *Embedded) {
+	t.Helper()
+	var said strings.Builder
+	n, err := e.fsck(t.Context(), true, func(line string) { said.WriteString(line + "\n") })
+	if n != 0 || err != nil {
+		t.Errorf("fsck: %d problems, %v\n%s", n, err, &said)
+	}
+}
+
+// Two folders go while it runs: everything is read, and rebuilt unasked.
+func TestTwoFoldersLost(t *testing.T) {
+	dir := t.TempDir()
+	e, _ := run(t, dir)
+	want := random(9 << 20)
+	write(t, e, "f", want)
+	until(t, e, "full", func(s cluster.Status) bool { return s.Stripes.Full == s.Stripes.Total() })
+	for _, i := range []int{1, 4} {
+		if err := os.RemoveAll(e.data.store(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := read(t, e, "f", len(want)); err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("read %d bytes, %v after the loss", len(got), err)
+	}
+	until(t, e, "rebuilt", func(s cluster.Status) bool {
+		return states(s, cluster.Up) == 6 && s.Stripes.Full >= 3 && s.Stripes.Full == s.Stripes.Total() &&
+			strings.Contains(cluster.Lines(e.Log()), "starts empty")
+	})
+	check(t, e)
+}
+
+// Three folders go while it is down: what they had cannot be read, the rest
+// works, nothing starts empty by itself, and what comes back is used.
+func TestThreeFoldersAway(t *testing.T) {
+	dir := t.TempDir()
+	e, stop := run(t, dir)
+	want := random(5 << 20)
+	write(t, e, "before", want)
+	stop()
+	away := t.TempDir()
+	for _, i := range []string{"0", "2", "5"} {
+		if err := os.Rename(filepath.Join(dir, "chunk", i), filepath.Join(away, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	e, _ = run(t, dir)
+	if _, err := read(t, e, "before", len(want)); !errors.Is(err, meta.Lost) {
+		t.Errorf("read without three folders: %v, want Lost", err)
+	}
+	write(t, e, "during", want)
+	if got, err := read(t, e, "during", len(want)); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("what is written meanwhile: %d bytes, %v", len(got), err)
+	}
+	s := until(t, e, "counted", func(s cluster.Status) bool { return s.Stripes.Lost > 0 })
+	if got := s.Health().Word; got != cluster.DataLost {
+		t.Errorf("health %s, want %s", got, cluster.DataLost)
+	}
+	for _, st := range e.stores.list { // long after they were lost
+		st.mu.Lock()
+		known := st.member.Incarnation != 0
+		st.mu.Unlock()
+		if now := st.node.State(); !now.Up && known {
+			time.Sleep(time.Until(now.Since.Add(settleTime + time.Millisecond))) // until the rule may say otherwise
+			if e.stores.mayStartEmpty(st) {
+				t.Errorf("store %d may start empty though two others are lost", st.member.ID)
+			}
+		}
+	}
+
+	for _, i := range []string{"0", "2", "5"} {
+		if err := os.Rename(filepath.Join(away, i), filepath.Join(dir, "chunk", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, e, "whole", func(s cluster.Status) bool { return s.Stripes.Lost == 0 && states(s, cluster.Up) == 6 })
+	if got, err := read(t, e, "before", len(want)); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("after they came back: %d bytes, %v", len(got), err)
+	}
+}
+
+// The administrator gives up a store of three that are gone for good.
+func TestReplace(t *testing.T) {
+	dir := t.TempDir()
+	e, stop := run(t, dir)
+	write(t, e, "f", random(1<<20))
+	if err := e.stores.Replace(1); !errors.Is(err, meta.Busy) {
+		t.Errorf("replacing a store that works: %v, want Busy", err)
+	}
+	if err := e.stores.Replace(7); !errors.Is(err, meta.NotExist) {
+		t.Errorf("replacing a store that is not: %v, want NotExist", err)
+	}
+	stop()
+	for _, i := range []int{0, 1, 2} {
+		if err := os.RemoveAll(filepath.Join(dir, "chunk", string(rune('0'+i)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e, _ = run(t, dir)
+	for id := chunk.StoreID(1); id <= 3; id++ {
+		if err := e.stores.Replace(id); err != nil {
+			t.Errorf("replace %d: %v", id, err)
+		}
+	}
+	until(t, e, "replaced", func(s cluster.Status) bool { return states(s, cluster.Lost) == 0 })
+	write(t, e, "g", random(1<<20))
+}
+
+// What was written is there after a stop, and after a start that ends at once.
+func TestRestart(t *testing.T) {
+	dir := t.TempDir()
+	small, large := random(100), random(6<<20+5)
+	e, stop := run(t, dir)
+	write(t, e, "small", small)
+	write(t, e, "large", large)
+	stop()
+	for range 2 {
+		e, stop = run(t, dir)
+		for name, want := range map[string][]byte{"small": small, "large": large} {
+			if got, err := read(t, e, name, len(want)); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s: %d bytes, %v", name, len(got), err)
+			}
+		}
+		check(t, e)
+		stop()
+	}
+	var said strings.Builder
+	n, err := FsckOffline(t.Context(), dir, FsckOptions{Data: true}, func(line string) { said.WriteString(line + "\n") })
+	if n != 0 || err != nil || !strings.Contains(said.String(), "clean") {
+		t.Errorf("offline: %d problems, %v\n%s", n, err, &said)
+	}
+}
+
+// A dump made while it runs restores a directory whose metadata is gone.
+func TestDumpAndRestore(t *testing.T) {
+	dir := t.TempDir()
+	want := random(1 << 20)
+	e, stop := run(t, dir)
+	write(t, e, "f", want)
+	var dump bytes.Buffer
+	if err := (administration{e}).Dump(t.Context(), &dump); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := Restore(t.Context(), dir, bytes.NewReader(dump.Bytes())); err == nil {
+		t.Error("restored over metadata that is there")
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "meta")); err != nil {
+		t.Fatal(err)
+	}
+	if err := Restore(t.Context(), dir, &dump); err != nil {
+		t.Fatal(err)
+	}
+	e, _ = run(t, dir)
+	if got, err := read(t, e, "f", len(want)); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("after the restore: %d bytes, %v", len(got), err)
+	}
+	check(t, e)
+}
