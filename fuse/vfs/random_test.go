@@ -146,12 +146,13 @@ func (w *twin) step() string {
 		w.send()
 		switch w.rnd.IntN(3) {
 		case 0:
-			off /= 16
-			p := w.random(size)
-			write(w.t, w.f, p, off)
-			w.put(p, off)
-			w.changed()
-			w.send()
+			for i := range int64(3) {
+				p := w.random(size)
+				write(w.t, w.f, p, off+i*size/4)
+				w.put(p, off+i*size/4)
+				w.changed()
+				w.send()
+			}
 			w.same("contents", contents(w.t, w.f), w.want, 0)
 		case 1:
 			to := w.rnd.Int64N(int64(len(w.want)) + 1)
