@@ -73,6 +73,7 @@ func goldenDump(tb testing.TB) []byte {
 func testStore(tb testing.TB, dir string) *store {
 	tb.Helper()
 	cfg := testConfig(tb, dir)
+	cfg.limits.memtable = 2 << 20
 	if err := cfg.defaults(); err != nil {
 		tb.Fatal(err)
 	}

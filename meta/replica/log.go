@@ -132,18 +132,27 @@ func (l *logs) last() uint64 {
 }
 
 // raftLogger passes on what the libraries say: errors, and for a group of
-// several also warnings (alone, each start would warn of an election).
-func raftLogger(log *slog.Logger, warnings bool) hclog.Logger {
+// several also warnings (alone, each start would warn of an election). Once quit
+// is closed everything that is given up is an error to them, and to nobody else.
+func raftLogger(log *slog.Logger, warnings bool, quit <-chan struct{}) hclog.Logger {
 	level := hclog.Error
 	if warnings {
 		level = hclog.Warn
 	}
-	return hclog.New(&hclog.LoggerOptions{Level: level, DisableTime: true, Output: lineLogger{log}})
+	return hclog.New(&hclog.LoggerOptions{Level: level, DisableTime: true, Output: lineLogger{log, quit}})
 }
 
-type lineLogger struct{ log *slog.Logger }
+type lineLogger struct {
+	log  *slog.Logger
+	quit <-chan struct{}
+}
 
 func (l lineLogger) Write(p []byte) (int, error) {
+	select {
+	case <-l.quit:
+		return len(p), nil
+	default:
+	}
 	line := strings.TrimSpace(string(p))
 	if rest, ok := strings.CutPrefix(line, "[ERROR]"); ok {
 		l.log.Error("raft: " + strings.TrimSpace(rest))

@@ -257,7 +257,7 @@ func TestCatchUpBySnapshot(t *testing.T) {
 	if _, err := os.Stat(stateDir(g.configs["c"].Dir, 1)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the old state is still there: %v", err)
 	}
-	c = g.start("c")
+	g.start("c")
 	g.agree(seq)
 	g.stop("c")
 

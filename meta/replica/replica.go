@@ -195,7 +195,7 @@ type Replica struct {
 	// Reads (view.go).
 	verify verifier
 	term   atomic.Uint64 // the term in which this leader knows that it has applied all of earlier ones
-	since  atomic.Uint64 // the index of the barrier that showed it
+	since  atomic.Uint64 // the index of the entry that showed it
 	ready  sync.Mutex    // held while that is found out
 
 	quit    chan struct{} // closed by Close
@@ -304,7 +304,7 @@ func (r *Replica) startRaft() error {
 	c.NoSnapshotRestoreOnStart = true // the state is there already
 	// Snapshots are taken when we say (cutLog).
 	c.SnapshotInterval, c.SnapshotThreshold = 24*time.Hour, 1<<62
-	c.Logger = raftLogger(r.cfg.Log, r.cfg.Stream != nil)
+	c.Logger = raftLogger(r.cfg.Log, r.cfg.Stream != nil, r.quit)
 	c.NoLegacyTelemetry = true
 
 	addr, trans := r.transport(c)
@@ -586,7 +586,7 @@ var _ raft.MonotonicLogStore = (*logs)(nil)
 // but does not close, so we hold it.
 func openWAL(dir string, cfg *Config) (*wal.WAL, *metadb.BoltMetaDB, error) {
 	index := new(metadb.BoltMetaDB)
-	w, err := wal.Open(dir, wal.WithMetaStore(index), wal.WithSegmentSize(cfg.limits.segment), wal.WithLogger(raftLogger(cfg.Log, false)))
+	w, err := wal.Open(dir, wal.WithMetaStore(index), wal.WithSegmentSize(cfg.limits.segment), wal.WithLogger(raftLogger(cfg.Log, false, nil)))
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("replica: opening the log in %s: %w", dir, err), index.Close())
 	}

@@ -328,6 +328,9 @@ func (s *store) flush(quit <-chan struct{}, index uint64) error {
 		if f, _ := s.durable(); f >= index {
 			return nil
 		}
+		if s.isStopped() { // another state has taken its place
+			return fmt.Errorf("replica: stopped: %w", meta.Unavailable)
+		}
 		select {
 		case <-tick.C:
 		case <-quit:
@@ -340,6 +343,12 @@ func (s *store) flush(quit <-chan struct{}, index uint64) error {
 
 // flushWait bounds a flush. A memtable takes well under a second.
 const flushWait = 30 * time.Second
+
+func (s *store) isStopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopped
+}
 
 // close waits for the views to end and flushes everything to tables.
 func (s *store) close() error {

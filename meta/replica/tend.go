@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/hashicorp/raft"
 	"golang.org/x/sys/unix"
 
 	"dos/meta"
@@ -108,6 +107,7 @@ func (r *Replica) cutLog() {
 	// What the log held at the start is not known in bytes. It is less than
 	// snapshotBytes and what went on during one snapshot.
 	written := int64(0)
+	var notBefore time.Time
 	for {
 		select {
 		case <-tick.C:
@@ -116,17 +116,19 @@ func (r *Replica) cutLog() {
 		case <-r.dead:
 			return
 		}
+		if time.Now().Before(notBefore) {
+			continue
+		}
 		now := r.logs.written.Load()
 		beyond := r.logs.last() - min(r.logs.last(), r.snap.record().Index)
 		if now-written < r.cfg.limits.snapshotBytes && beyond < r.cfg.limits.snapshotEntries {
 			continue
 		}
-		switch err := r.raft.Snapshot().Error(); {
-		case err == nil:
+		// Raft itself says why if there is none. It is tried again, not at once.
+		if r.raft.Snapshot().Error() == nil {
 			written = now
-		case errors.Is(err, raft.ErrNothingNewToSnapshot), errors.Is(err, raft.ErrRaftShutdown):
-		default:
-			r.cfg.Log.Warn("replica: no snapshot now", "err", err)
+		} else {
+			notBefore = time.Now().Add(25 * r.cfg.limits.cut)
 		}
 	}
 }
