@@ -29,7 +29,7 @@ func TestWriteRefusals(t *testing.T) {
 	}
 	list := func(e ...meta.Extent) []meta.Extent { return e }
 	one := func(s chunk.Stripe) []chunk.Stripe { return []chunk.Stripe{s} }
-	ok(meta.Write{Ino: other, Extents: list(in(first, 0, 100, 0)), Stripes: one(stripeOf(first, 100))})
+	ok(meta.Write{Ino: other, Extents: list(in(first, 0, 50, 0)), Stripes: one(stripeOf(first, 100))})
 	ok(meta.Write{Ino: ino, Extents: list(in(first+1, 0, 100, 0)), Stripes: one(stripeOf(first+1, 100))})
 	ok(meta.Write{Ino: ino, Extents: list(in(first+2, 0, 100, 0)), Stripes: one(stripeOf(first+2, 100)), Low: first + 5}) // kills +1
 
@@ -175,6 +175,28 @@ func TestTruncateMany(t *testing.T) {
 	}
 	if p := must[namespace.PurgingReply](w, namespace.OpPurging, namespace.After{Limit: 9}); len(p.Inos) > 0 {
 		t.Errorf("still in the queue: %v", p.Inos)
+	}
+}
+
+// A hole over many extents begins and ends within some.
+func TestPunchMany(t *testing.T) {
+	w := newWorld(t)
+	ino := many(w)
+	all := int64(3 * 4 * meta.BatchMax)
+	want := reads(w, ino, all)
+	if _, err := w.write(meta.Write{Ino: ino, Punch: []meta.Range{{Off: 401, Len: 8000}}}); err != nil {
+		t.Fatal(err)
+	}
+	clear(want[401:8401])
+	for _, when := range []string{"punched", "purged"} {
+		if got := reads(w, ino, all); !bytes.Equal(got, want) {
+			t.Errorf("%s: the bytes differ", when)
+		}
+		w.check()
+		w.purge(300)
+	}
+	if a := w.attr(ino); a.Bytes != all/2-8000/2 {
+		t.Errorf("%d bytes are left", a.Bytes)
 	}
 }
 
