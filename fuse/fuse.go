@@ -132,6 +132,12 @@ func Mount(ctx context.Context, cfg Config) (*Server, error) {
 		defer close(s.done)
 		server.Serve()
 	}()
+	// The kernel learns here that we do not answer POLL, and asks no more. The Go
+	// runtime polls each file that it opens, in a system call that it does not
+	// know to block: if this process did use its own mount, it would stand still.
+	if err := server.WaitMount(); err != nil {
+		cfg.Log.Warn("fuse: mounted, but the root does not answer", "path", p.path, "err", err)
+	}
 	return s, nil
 }
 

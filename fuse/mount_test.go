@@ -90,9 +90,6 @@ func serve(dir string, edit func(*Config)) (m *mount, stop func() error, err err
 		edit(&cfg)
 	}
 	m.server, err = Mount(ctx, cfg)
-	if err == nil {
-		err = refusePoll(dir)
-	}
 	if err != nil {
 		cancel()
 		<-ran
@@ -105,29 +102,6 @@ func serve(dir string, edit func(*Config)) (m *mount, stop func() error, err err
 		cancel()
 		return errors.Join(err, <-ran)
 	}, nil
-}
-
-// refusePoll has the kernel learn that this mount does not answer POLL. The Go
-// runtime polls each file that it opens, in a system call that it does not know
-// to block: this process could not answer itself.
-func refusePoll(dir string) error {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	file, err := unix.Openat(fd, "poll", unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		if errors.Is(err, syscall.EROFS) {
-			return nil
-		}
-		return err
-	}
-	defer unix.Close(file)
-	if _, err := unix.Poll([]unix.PollFd{{Fd: int32(file), Events: unix.POLLIN}}, 0); err != nil {
-		return err
-	}
-	return unix.Unlinkat(fd, "poll", 0)
 }
 
 // mountHere mounts for the time of the test.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -152,6 +153,9 @@ func fit(path string) error {
 	dir.Close()
 	if len(names) > 0 {
 		return fmt.Errorf("is not empty (it holds %q); mounting would hide what is there", names[0])
+	}
+	if err != io.EOF {
+		return fmt.Errorf("cannot be read: %w", plainly(err))
 	}
 	if os.Geteuid() != 0 {
 		if err := unix.Access(path, unix.W_OK); err != nil {

@@ -12,7 +12,7 @@ type valueNode struct{ name string }
 func (valueNode) Stat(context.Context) (procfs.Info, error) { return procfs.Info{}, nil }
 
 // sliceNode cannot be compared.
-type sliceNode struct{ s []int }
+type sliceNode []int
 
 func (sliceNode) Stat(context.Context) (procfs.Info, error) { return procfs.Info{}, nil }
 
@@ -47,7 +47,7 @@ func TestTable(t *testing.T) {
 	if back := tab.add(1, "a", valueNode{"a"}); back.id != a.id {
 		t.Errorf("found again it has number %#x, want %#x", back.id, a.id)
 	}
-	s1, s2 := tab.add(1, "s", sliceNode{}), tab.add(1, "s", sliceNode{})
+	s1, s2 := tab.add(1, "s", sliceNode(nil)), tab.add(1, "s", sliceNode(nil))
 	if s1.id == s2.id {
 		t.Error("nodes that cannot be compared share a number")
 	}
