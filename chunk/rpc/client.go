@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -183,13 +184,25 @@ func (s *Store) call(ctx context.Context, method string, req request, frame *rpc
 		frame.Free()
 		return reply{}, err
 	}
+	// Whose deadline is first: ours after which the store is lost, or the
+	// caller's? The server has the earlier one and may notice before us.
+	deadline, ok := ctx.Deadline()
+	callers := ok && deadline.Before(time.Now().Add(s.peer.Timeout()))
+
 	out := rpc.Frame{Header: rpc.Encode(req), Payload: frame.Take()}
-	if err := s.peer.Call(ctx, Name, method, &out, frame); err != nil {
-		return reply{}, away(ctx, s.id, err)
-	}
 	var rep reply
-	if err := rpc.Decode(frame.Header, &rep); err != nil {
-		return reply{}, away(ctx, s.id, err)
+	err := s.peer.Call(ctx, Name, method, &out, frame)
+	if err == nil {
+		err = rpc.Decode(frame.Header, &rep)
 	}
-	return rep, rep.err()
+	switch {
+	case err == nil && rep.Failure != late && rep.Failure != canceled:
+		return rep, rep.err()
+	case err == nil:
+		err = fmt.Errorf("%s: %w", s.peer.Addr(), rep.err())
+	}
+	if callers && errors.Is(err, context.DeadlineExceeded) {
+		return reply{}, context.DeadlineExceeded
+	}
+	return reply{}, away(ctx, s.id, err)
 }

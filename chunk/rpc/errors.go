@@ -7,7 +7,6 @@ import (
 	"io"
 
 	"dos/chunk"
-	"dos/internal/rpc"
 )
 
 // A failure is the number of an error on the wire. The list only grows.
@@ -101,9 +100,6 @@ func away(ctx context.Context, store chunk.StoreID, err error) error {
 	if cause := ctx.Err(); cause != nil {
 		return cause
 	}
-	if !rpc.Down(err) {
-		// Whoever sends what is not understood is of no more use than a dead one.
-		return fmt.Errorf("%w: store %d: %v", chunk.ErrLost, store, err)
-	}
+	// Whoever sends what is not understood is of no more use than a dead one.
 	return fmt.Errorf("%w: store %d: %w", chunk.ErrLost, store, err)
 }

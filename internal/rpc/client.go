@@ -112,6 +112,9 @@ func Dial(addr string, c ClientConfig) (*Client, error) {
 // Addr is the address that was dialled.
 func (c *Client) Addr() string { return c.addr }
 
+// Timeout bounds each call whose context has no earlier deadline.
+func (c *Client) Timeout() time.Duration { return c.timeout }
+
 // Close breaks all connections; calls under way fail.
 func (c *Client) Close() {
 	for _, conn := range c.conns {
