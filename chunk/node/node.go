@@ -69,7 +69,7 @@ func (s State) String() string {
 	return "lost"
 }
 
-// Same reports whether nothing has changed but the time.
+// same reports whether nothing has changed but the time.
 func (s State) same(t State) bool {
 	return s.Up == t.Up && s.Empty == t.Empty && s.Incarnation == t.Incarnation && fmt.Sprint(s.Why) == fmt.Sprint(t.Why)
 }
