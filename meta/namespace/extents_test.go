@@ -466,3 +466,26 @@ func TestLayoutParts(t *testing.T) {
 		}
 	}
 }
+
+// One command removes no more than it may of all that it drops together.
+func TestDropMany(t *testing.T) {
+	w := newWorld(t)
+	var req namespace.Drop
+	for i := range 20 {
+		name := string(rune('a' + i))
+		ino := w.file(name)
+		if _, err := w.write(meta.Write{Ino: ino, Extents: small(64, 1, 2)}); err != nil {
+			t.Fatal(err)
+		}
+		must[meta.Attr](w, namespace.OpUnlink, namespace.Unlink{Parent: meta.Root, Name: name, Keep: ino})
+		req.Inos = append(req.Inos, ino)
+	}
+	must[struct{}](w, namespace.OpDrop, req)
+	if c := w.check(); c.Files != 0 || c.Purging != 4 || c.Extents != 4*64 {
+		t.Errorf("counts %+v", c)
+	}
+	w.purge(10)
+	if c := w.check(); c.Purging+c.Extents != 0 {
+		t.Errorf("counts %+v", c)
+	}
+}
