@@ -270,9 +270,11 @@ func TestLostAnswer(t *testing.T) {
 		if fmt.Sprint(first.Extents) != fmt.Sprint(again.Extents) {
 			t.Errorf("first %+v, then %+v", first, again)
 		}
-		if len(d.open) != 0 || len(d.stripes) != 1 {
-			t.Errorf("%d stripes open, %d stored", len(d.open), len(d.stripes))
-		}
+		d.set(func() {
+			if len(d.open) != 0 || len(d.stripes) != 1 {
+				t.Errorf("%d stripes open, %d stored", len(d.open), len(d.stripes))
+			}
+		})
 		if got := contents(t, f)[8:17]; string(got) != "\x00\x00later\x00\x00" {
 			t.Errorf("contents %q", got)
 		}
@@ -329,9 +331,11 @@ func TestRefused(t *testing.T) {
 		if err := f.Fsync(bg, false); !errors.Is(err, meta.Conflict) {
 			t.Fatalf("fsync: %v", err)
 		}
-		if len(d.open) != 0 {
-			t.Errorf("%d stripes of a refused command are still open", len(d.open))
-		}
+		d.set(func() {
+			if len(d.open) != 0 {
+				t.Errorf("%d stripes of a refused command are still open", len(d.open))
+			}
+		})
 		refuse.Store(false)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
