@@ -26,7 +26,7 @@ func TestModel(t *testing.T) {
 		s = uint64(time.Now().UnixNano())
 	}
 	t.Logf("-seed=%d", s)
-	for round := range uint64(4) {
+	for round := range uint64(2) {
 		g := newTwin(t, rand.New(rand.NewPCG(s, round)))
 		for step := range 250 {
 			g.step()
