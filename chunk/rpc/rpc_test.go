@@ -11,6 +11,7 @@ import (
 	"net"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -350,6 +351,7 @@ func BenchmarkPut(b *testing.B) {
 		data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
 		b.Run(fmt.Sprintf("tls=%v", secure), func(b *testing.B) {
 			b.SetBytes(int64(len(data)))
+			defer perCore(b, len(data))()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					if err := s.Put(context.Background(), chunk.ID{Stripe: 1}, data); err != nil {
@@ -367,6 +369,7 @@ func BenchmarkReadAt(b *testing.B) {
 		for _, size := range []int{4 << 10, 1 << 20} {
 			b.Run(fmt.Sprintf("tls=%v/%dKiB", secure, size>>10), func(b *testing.B) {
 				b.SetBytes(int64(size))
+				defer perCore(b, size)()
 				b.RunParallel(func(pb *testing.PB) {
 					p := make([]byte, size)
 					for pb.Next() {
@@ -406,6 +409,7 @@ func BenchmarkTCP(b *testing.B) {
 		}
 	}()
 	b.SetBytes(size)
+	defer perCore(b, size)()
 	b.RunParallel(func(pb *testing.PB) {
 		conn, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
@@ -423,6 +427,24 @@ func BenchmarkTCP(b *testing.B) {
 			}
 		}
 	})
+}
+
+// perCore reports the megabytes that a second of processor time carries, both
+// ends together: unlike the time on the clock it does not depend on who else
+// uses the machine. The caller defers what it returns.
+func perCore(b *testing.B, size int) func() {
+	began := processorTime(b)
+	return func() {
+		b.ReportMetric(float64(b.N)*float64(size)/1e6/(processorTime(b)-began).Seconds(), "MB/s-core")
+	}
+}
+
+func processorTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func bench(b *testing.B, secure bool, below chunk.Store) *Store {

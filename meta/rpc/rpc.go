@@ -5,7 +5,7 @@
 // The service dos.meta has one stream, Session: requests go one way and
 // answers the other, many under way at once, matched by a number and answered
 // in any order. A request's header (CBOR, small integers for keys) is a
-// request, an answer's a answer; the bodies are the payloads.
+// request, an answer's an answer; the bodies are the payloads.
 package rpc
 
 import (
