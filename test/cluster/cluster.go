@@ -126,6 +126,7 @@ var packages = map[string]string{
 	"mkfs.ext4":   "e2fsprogs",
 	"losetup":     "mount",
 	"unshare":     "util-linux",
+	"setpriv":     "util-linux",
 }
 
 // Need skips the test when one of the tools is not installed, with a line

@@ -209,15 +209,26 @@ type Result struct {
 	Stdout, Stderr string
 }
 
-// Run runs a command to its end, as another user if cred is not nil.
-func Run(tb testing.TB, cred *syscall.Credential, name string, args ...string) Result {
+// Run runs a command to its end.
+func Run(tb testing.TB, name string, args ...string) Result {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), upLimit)
 	defer cancel()
+	return runToEnd(ctx, tb, exec.CommandContext(ctx, name, args...))
+}
+
+// RunOrdinary runs a command to its end as Nobody.
+func RunOrdinary(tb testing.TB, name string, args ...string) Result {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), upLimit)
+	defer cancel()
+	return runToEnd(ctx, tb, Ordinary(ctx, tb, name, args...))
+}
+
+func runToEnd(ctx context.Context, tb testing.TB, cmd *exec.Cmd) Result {
+	tb.Helper()
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {

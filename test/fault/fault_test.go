@@ -114,7 +114,7 @@ func walk(t *testing.T, root string) {
 // fsck checks a data directory with dosctl: it finds nothing.
 func fsck(t *testing.T, data string) {
 	t.Helper()
-	r := cluster.Run(t, nil, cluster.Bin("dosctl"), "--data", data, "fsck", "--verify")
+	r := cluster.Run(t, cluster.Bin("dosctl"), "--data", data, "fsck", "--verify")
 	if r.Code != 0 {
 		t.Errorf("dosctl fsck: exit status %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}

@@ -8,14 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"dos/test/cluster"
 )
-
-// nobody is a user without rights.
-var nobody = &syscall.Credential{Uid: 65534, Gid: 65534}
 
 // TestBadInput asks dosmount for what cannot be. Each time: the exit status,
 // one line that says what is wrong, nothing mounted, nothing touched.
@@ -44,7 +40,7 @@ func TestBadInput(t *testing.T) {
 	must(os.Mkdir(in("locked"), 0o700))
 	must(os.Mkdir(in("mine"), 0o755))
 	if root {
-		must(os.Chown(in("mine"), int(nobody.Uid), int(nobody.Gid)))
+		must(os.Chown(in("mine"), cluster.Nobody, cluster.Nobody))
 	}
 	mount := func(args ...string) []string { return append([]string{"--data", in("new")}, args...) }
 	for _, c := range []struct {
@@ -52,36 +48,41 @@ func TestBadInput(t *testing.T) {
 		args []string
 		code int
 		says string // part of the line
-		as   *syscall.Credential
+		user bool   // as an ordinary user
 	}{
-		{"no mount point", mount(), 2, "mount point", nil},
-		{"two mount points", mount(in("empty"), in("empty")), 2, "mount point", nil},
-		{"unknown flag", mount("--nonsense", in("empty")), 2, "nonsense", nil},
-		{"flag without value", []string{in("empty"), "--data"}, 2, "data", nil},
-		{"unknown mount option", mount("-o", "nonsense", in("empty")), 2, "nonsense", nil},
-		{"code of words", mount("--ec", "many", in("empty")), 2, "--ec", nil},
-		{"code without parity", mount("--ec", "4+0", in("empty")), 2, "--ec", nil},
-		{"code without data", mount("--ec", "0+2", in("empty")), 2, "--ec", nil},
-		{"code with a tail", mount("--ec", "4+2x", in("empty")), 2, "--ec", nil},
-		{"code too large", mount("--ec", "200+100", in("empty")), 2, "--ec", nil},
-		{"mount point is a file", mount(in("file")), 1, in("file"), nil},
-		{"mount point below a file", mount(in("file", "x")), 1, in("file"), nil},
-		{"mount point is not empty", mount(in("full")), 1, "empty", nil},
-		{"mount point is in use", mount(m.Point), 1, "mounted", nil},
-		{"data is in use", []string{"--data", in("busy"), in("empty")}, 1, "in use", nil},
-		{"data of another code", []string{"--data", in("made"), "--ec", "2+1", in("empty")}, 1, "4+2", nil},
-		{"data of a newer format", []string{"--data", in("newer"), in("empty")}, 1, "newer", nil},
-		{"data is a file", []string{"--data", in("file"), in("empty")}, 1, in("file"), nil},
-		{"data is something else", []string{"--data", in("strange"), in("empty")}, 1, in("strange"), nil},
-		{"mount point is another's", []string{"--data", in("mine", "data"), in("empty")}, 1, in("empty"), nobody},
-		{"data is another's", []string{"--data", in("locked", "data"), in("mine")}, 1, in("locked"), nobody},
-		{"data cannot be made", []string{"--data", in("empty", "data"), in("mine")}, 1, in("empty"), nobody},
+		{"no mount point", mount(), 2, "mount point", false},
+		{"two mount points", mount(in("empty"), in("empty")), 2, "mount point", false},
+		{"unknown flag", mount("--nonsense", in("empty")), 2, "nonsense", false},
+		{"flag without value", []string{in("empty"), "--data"}, 2, "data", false},
+		{"unknown mount option", mount("-o", "nonsense", in("empty")), 2, "nonsense", false},
+		{"code of words", mount("--ec", "many", in("empty")), 2, "--ec", false},
+		{"code without parity", mount("--ec", "4+0", in("empty")), 2, "--ec", false},
+		{"code without data", mount("--ec", "0+2", in("empty")), 2, "--ec", false},
+		{"code with a tail", mount("--ec", "4+2x", in("empty")), 2, "--ec", false},
+		{"code too large", mount("--ec", "200+100", in("empty")), 2, "--ec", false},
+		{"mount point is a file", mount(in("file")), 1, in("file"), false},
+		{"mount point below a file", mount(in("file", "x")), 1, in("file"), false},
+		{"mount point is not empty", mount(in("full")), 1, "empty", false},
+		{"mount point is in use", mount(m.Point), 1, "mounted", false},
+		{"data is in use", []string{"--data", in("busy"), in("empty")}, 1, "in use", false},
+		{"data of another code", []string{"--data", in("made"), "--ec", "2+1", in("empty")}, 1, "4+2", false},
+		{"data of a newer format", []string{"--data", in("newer"), in("empty")}, 1, "newer", false},
+		{"data is a file", []string{"--data", in("file"), in("empty")}, 1, in("file"), false},
+		{"data is something else", []string{"--data", in("strange"), in("empty")}, 1, in("strange"), false},
+		{"mount point is another's", []string{"--data", in("mine", "data"), in("empty")}, 1, in("empty"), true},
+		{"data is another's", []string{"--data", in("made"), in("mine")}, 1, in("made"), true},
+		{"data is out of reach", []string{"--data", in("locked", "data"), in("mine")}, 1, in("locked"), true},
+		{"data cannot be made", []string{"--data", in("empty", "data"), in("mine")}, 1, in("empty"), true},
 	} {
-		if c.as != nil && !root {
+		if c.user && !root {
 			continue // only root can act as another
 		}
 		before := snapshot(t, dir)
-		r := cluster.Run(t, c.as, cluster.Bin("dosmount"), c.args...)
+		start := cluster.Run
+		if c.user {
+			start = cluster.RunOrdinary
+		}
+		r := start(t, cluster.Bin("dosmount"), c.args...)
 		refusal(t, c.name, r, c.code, c.says)
 		if after := snapshot(t, dir); !maps.Equal(before, after) {
 			t.Errorf("%s: touched what was there:\n%s", c.name, difference(before, after))
@@ -102,7 +103,7 @@ func TestNoFuse(t *testing.T) {
 	cluster.NeedRoot(t)
 	cluster.Need(t, "unshare", "mount")
 	dir := cluster.Dir(t)
-	r := cluster.Run(t, nil, "unshare", "-m", "/bin/sh", "-c", `mount --bind /dev/null /dev/fuse && exec "$@"`, "sh",
+	r := cluster.Run(t, "unshare", "-m", "/bin/sh", "-c", `mount --bind /dev/null /dev/fuse && exec "$@"`, "sh",
 		cluster.Bin("dosmount"), "--data", filepath.Join(dir, "data"), filepath.Join(dir, "m"))
 	refusal(t, "no /dev/fuse", r, 1, "/dev/fuse")
 	if list, err := os.ReadDir(dir); len(list) > 0 || err != nil {
@@ -114,19 +115,19 @@ func TestNoFuse(t *testing.T) {
 func TestHelp(t *testing.T) {
 	const screen = 24 // lines
 	for _, name := range []string{"dosmount", "dosctl"} {
-		r := cluster.Run(t, nil, cluster.Bin(name), "--help")
+		r := cluster.Run(t, cluster.Bin(name), "--help")
 		if r.Code != 0 || r.Stderr != "" || !strings.Contains(r.Stdout, "example") || strings.Count(r.Stdout, "\n") > screen {
 			t.Errorf("%s --help: exit status %d, %d lines, want 0, an example and at most %d\n%s%s", name, r.Code, strings.Count(r.Stdout, "\n"), screen, r.Stdout, r.Stderr)
 		}
-		r = cluster.Run(t, nil, cluster.Bin(name), "--version")
+		r = cluster.Run(t, cluster.Bin(name), "--version")
 		if r.Code != 0 || strings.Count(r.Stdout, "\n") != 1 || !strings.HasPrefix(r.Stdout, name+" ") {
 			t.Errorf("%s --version: exit status %d, %q", name, r.Code, r.Stdout)
 		}
 	}
 	for _, args := range [][]string{{}, {"nonsense"}, {"--nonsense"}, {"status", "extra"}} {
-		refusal(t, fmt.Sprintf("dosctl %q", args), cluster.Run(t, nil, cluster.Bin("dosctl"), args...), 2, "")
+		refusal(t, fmt.Sprintf("dosctl %q", args), cluster.Run(t, cluster.Bin("dosctl"), args...), 2, "")
 	}
-	refusal(t, "dosctl on nothing", cluster.Run(t, nil, cluster.Bin("dosctl"), "--data", "/nowhere", "status"), 1, "/nowhere")
+	refusal(t, "dosctl on nothing", cluster.Run(t, cluster.Bin("dosctl"), "--data", "/nowhere", "status"), 1, "/nowhere")
 }
 
 // refusal checks the form of a refusal.

@@ -389,21 +389,23 @@ func TestReadOnly(t *testing.T) {
 func TestOrdinaryUser(t *testing.T) {
 	cluster.NeedRoot(t) // others have run it as such already
 	cluster.NeedFuse(t)
-	cluster.Need(t, "fusermount3")
-	const nobody = 65534
 	tmp := cluster.Dir(t)
-	if err := os.Chown(tmp, nobody, nobody); err != nil {
+	if err := os.Chown(tmp, cluster.Nobody, cluster.Nobody); err != nil {
 		t.Fatal(err)
 	}
 	// The test binary lies in a directory that only root may search.
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^(TestMounted|TestReserved)$", "-test.v")
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sh(t, tmp, "cp "+exe+" test && chmod 755 test")
+	cmd := cluster.Ordinary(t.Context(), t, tmp+"/test", "-test.run=^(TestMounted|TestReserved)$", "-test.v")
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp, "HOME="+tmp)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	cmd.WaitDelay = time.Minute
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "\n--- PASS: TestMounted") {
-		t.Errorf("as uid %d: %v\n%s", nobody, err, out)
+		t.Errorf("as uid %d: %v\n%s", cluster.Nobody, err, out)
 	}
 }
 
