@@ -161,3 +161,20 @@ func (l lineLogger) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+var _ raft.MonotonicLogStore = (*logs)(nil)
+
+// openWAL opens the log proper. Its index is a Bolt file that raft-wal opens
+// but does not close, so we hold it.
+func openWAL(dir string, cfg *Config) (*wal.WAL, *metadb.BoltMetaDB, error) {
+	index := new(metadb.BoltMetaDB)
+	w, err := wal.Open(dir, wal.WithMetaStore(index), wal.WithSegmentSize(cfg.limits.segment), wal.WithLogger(raftLogger(cfg.Log, false, nil)))
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("replica: opening the log in %s: %w", dir, err), index.Close())
+	}
+	return w, index, nil
+}
+
+// segmentSize is that of the log's files. They are made at full size, so a
+// small log takes one of them, and go when a snapshot has passed them.
+const segmentSize = 32 << 20
