@@ -51,7 +51,6 @@ func Serve(ctx context.Context, l net.Listener, c ServerConfig, services ...Serv
 		grpc.InitialConnWindowSize(window),
 		grpc.ReadBufferSize(buffer),
 		grpc.WriteBufferSize(buffer),
-		grpc.SharedWriteBuffer(true),
 		grpc.MaxHeaderListSize(MaxHeader),
 		grpc.ConnectionTimeout(handshake),
 		grpc.WaitForHandlers(true),

@@ -55,6 +55,6 @@ type answer struct {
 // cut returns text or as much of it as travels.
 func cut(text string) string { return text[:min(len(text), textMax)] }
 
-// A payload holds the largest answer that package state makes by far; what is
-// larger still is refused and not sent.
+// payloadMax bounds a request's and an answer's body in bytes. Commands and
+// lists are far smaller; what is larger is refused and not sent.
 const payloadMax = rpc.MaxPayload
