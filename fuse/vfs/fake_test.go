@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -577,7 +578,7 @@ func (d *fakeData) Write(ctx context.Context, id chunk.StripeID, data []byte) (c
 			return chunk.Stripe{}, ctx.Err()
 		}
 	}
-	if !slices.Equal(first, data) {
+	if !bytes.Equal(first, data) {
 		panic("the data changed while it was being stored")
 	}
 	if fault != nil {
