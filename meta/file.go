@@ -133,7 +133,7 @@ type Write struct {
 	Stripes []chunk.Stripe `cbor:"3,keyasint,omitempty"`
 	Punch   []Range        `cbor:"4,keyasint,omitempty"` // becomes holes, before the extents are put
 	Size    int64          `cbor:"5,keyasint,omitempty"` // the file is at least this long afterwards
-	Mtime   Time           `cbor:"6,keyasint,omitempty"` // zero: unchanged
+	Mtime   Time           `cbor:"6,keyasint,omitempty"` // when a program wrote: mtime, and ctime if that is earlier; zero: unchanged
 	// KillPriv clears the set-id bits, as a write by an ordinary user does.
 	KillPriv bool `cbor:"7,keyasint,omitempty"`
 	// Low is the session's low-water mark: every stripe that it began with a

@@ -489,3 +489,26 @@ func TestDropMany(t *testing.T) {
 		t.Errorf("counts %+v", c)
 	}
 }
+
+// What a program saw when it wrote stays when the data is stored later: git
+// takes a file whose ctime has moved for changed.
+func TestWriteTimes(t *testing.T) {
+	w := newWorld(t)
+	ino := w.file("f")
+	write := func(at meta.Time) meta.Attr {
+		t.Helper()
+		attr, err := w.write(meta.Write{Ino: ino, Extents: []meta.Extent{{Len: 1, Inline: []byte("x")}}, Mtime: at})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return attr
+	}
+	made := write(0)
+	later := made.Ctime + 1e9
+	if got := write(later); got.Mtime != later || got.Ctime != later {
+		t.Errorf("written at %d: mtime %d, ctime %d", later, got.Mtime, got.Ctime)
+	}
+	if got := write(later - 5); got.Mtime != later-5 || got.Ctime != later {
+		t.Errorf("written at %d: mtime %d, ctime %d, which may not go back", later-5, got.Mtime, got.Ctime)
+	}
+}

@@ -54,7 +54,13 @@ func write(tx *state.Tx, w meta.Write) (meta.Attr, error) {
 	if err := ed.done(); err != nil {
 		return meta.Attr{}, err
 	}
-	if in.Attr != before || len(w.Punch) > 0 {
+	switch {
+	case w.Mtime != 0:
+		// The program saw this time when it wrote. If ctime moved again when the
+		// data left the writer's memory, git would take each file that it has
+		// just checked out for changed.
+		in.Attr.Ctime = max(in.Attr.Ctime, w.Mtime)
+	case in.Attr != before || len(w.Punch) > 0:
 		in.touch(tx)
 	}
 	ed.mark()
