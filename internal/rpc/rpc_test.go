@@ -208,17 +208,36 @@ func TestCut(t *testing.T) {
 	c := rpctest.Dial(t, proxy.Addr(), config)
 	wantOK(t, c)
 	for range 3 {
+		s := established(t, c)
 		failed := make(chan error, 1)
-		s, err := c.Open(t.Context(), "test.echo", "Stream")
-		if err != nil {
-			t.Fatal(err)
-		}
 		go func() { failed <- s.Recv(new(rpc.Frame)) }()
 		proxy.Cut()
 		if err := <-failed; !errors.Is(err, rpc.ErrDown) {
 			t.Errorf("a stream whose connection was cut: %v, want ErrDown", err)
 		}
 		again(t, c)
+	}
+}
+
+// established opens a stream that has reached the server: one that has not is
+// moved to a new connection when its own is cut, and lives on. A connection
+// whose end has not been noticed yet is tried again.
+func established(t *testing.T, c *rpc.Client) *rpc.Stream {
+	t.Helper()
+	for {
+		s, err := c.Open(t.Context(), "test.echo", "Stream")
+		if err == nil {
+			err = s.Send(&rpc.Frame{Header: []byte("x")})
+		}
+		if err == nil {
+			err = s.Recv(new(rpc.Frame))
+		}
+		if err == nil {
+			return s
+		}
+		if !errors.Is(err, rpc.ErrDown) || t.Context().Err() != nil {
+			t.Fatalf("a stream cannot be opened: %v", err)
+		}
 	}
 }
 
