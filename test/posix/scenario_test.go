@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -68,8 +67,8 @@ func sh(t *testing.T, dir, script string, env ...string) string {
 
 // untar copies a part of Go's source tree, or all of it, and compares.
 func untar(t *testing.T, m *cluster.Mount, dir string) {
-	cluster.Need(t, "tar", "diff")
-	src := filepath.Join(runtime.GOROOT(), "src")
+	cluster.Need(t, "go", "tar", "diff")
+	src := filepath.Join(strings.TrimSpace(sh(t, dir, "go env GOROOT")), "src")
 	parts := "encoding strconv testing"
 	if *long {
 		parts = "."
