@@ -14,6 +14,7 @@ var decoding = must(cbor.DecOptions{
 	MaxArrayElements: 1 << 20,
 	MaxMapPairs:      1 << 16,
 	MaxNestedLevels:  16,
+	UTF8:             cbor.UTF8DecodeInvalid, // names of files are bytes
 }.DecMode())
 
 func must[T any](v T, err error) T {
