@@ -21,6 +21,7 @@ import (
 //	format    text, below; made last, so that a directory with it is whole
 //	lock      flock(2) while a process uses the directory
 //	sock      the administration's socket, mode 0600, while one runs
+//	restored  empty: meta/ was made from a dump and not used since
 //	meta/     of meta/node
 //	chunk/N/  of chunk/node, one a store, from 0
 //
@@ -32,6 +33,8 @@ import (
 //
 // A reader refuses a version it does not know.
 const formatVersion = 1
+
+const restoredName = "restored"
 
 // ErrNotRunning says that no dos runs on a data directory.
 var ErrNotRunning = errors.New("no dos runs")
@@ -165,12 +168,40 @@ func (d *dataDir) write() error {
 	if err := os.Rename(name+".new", name); err != nil {
 		return err
 	}
+	return d.sync()
+}
+
+// sync makes the names in the directory durable.
+func (d *dataDir) sync() error {
 	dir, err := os.Open(d.path)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
 	return dir.Sync()
+}
+
+// noteRestored notes that the metadata may be older than what the stores hold.
+func (d *dataDir) noteRestored() error {
+	f, err := os.OpenFile(filepath.Join(d.path, restoredName), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), d.sync())
+}
+
+func (d *dataDir) wasRestored() (bool, error) {
+	_, err := os.Stat(filepath.Join(d.path, restoredName))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// forgetRestored ends noteRestored. If it fails or a crash undoes it, what was
+// done about it is done again, which does no harm.
+func (d *dataDir) forgetRestored() error {
+	return os.Remove(filepath.Join(d.path, restoredName))
 }
 
 // Close gives the directory up.

@@ -85,6 +85,20 @@ func openEmbedded(ctx context.Context, c embeddedConfig) (_ *Embedded, err error
 	if err != nil {
 		return nil, fmt.Errorf("metadata in %s: %w", e.data.meta(), err)
 	}
+	restored, err := e.data.wasRestored()
+	if err != nil {
+		return nil, err
+	}
+	if restored || c.salvage {
+		if err := skipStripes(ctx, e.meta); err != nil {
+			return nil, err
+		}
+	}
+	if restored {
+		if err := e.data.forgetRestored(); err != nil {
+			return nil, err
+		}
+	}
 	if err := e.register(ctx); err != nil {
 		return nil, err
 	}

@@ -8,9 +8,11 @@ import (
 	"iter"
 
 	"dos/chunk"
+	"dos/meta/client"
 	"dos/meta/namespace"
 	metanode "dos/meta/node"
 	"dos/meta/replica"
+	"dos/meta/session"
 	"dos/meta/state"
 )
 
@@ -230,5 +232,31 @@ func Restore(ctx context.Context, data string, from io.Reader) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
+	// First, so that a crash on the way does not leave metadata without it.
+	if err := d.noteRestored(); err != nil {
+		return err
+	}
 	return replica.Restore(replica.Config{Dir: d.meta(), ID: nodeName, Machine: metanode.Machine()}, from)
+}
+
+// stripesSkipped is more stripes than anybody writes between a dump and the
+// loss of what was dumped, and a vanishing share of 64 bits.
+const stripesSkipped = 256 * session.ReserveMax
+
+// skipStripes sees to it that no stripe ID is handed out again in a state that
+// is older than the stores: they may hold other bytes under the IDs that were
+// handed out since. Those shards become garbage.
+func skipStripes(ctx context.Context, n *metanode.Node) error {
+	all := client.Session{Caller: n}
+	info, err := all.Open(ctx, "skip stripes", nodeName)
+	if err != nil {
+		return err
+	}
+	own := client.Session{Caller: n.Session(info.ID)}
+	for range stripesSkipped / session.ReserveMax {
+		if _, err := own.Reserve(ctx, session.ReserveMax); err != nil {
+			return err
+		}
+	}
+	return all.End(ctx, info.ID)
 }
