@@ -21,6 +21,8 @@ type fakeMeta struct {
 	// it is not executed, an error after that its answer is lost.
 	fault func(op string, after bool) error
 	check func(w meta.Write) error
+	// replaceMax, if not zero, bounds the extents that one write may replace.
+	replaceMax int
 
 	mu      sync.Mutex
 	nodes   map[meta.Ino]*fakeNode
@@ -219,6 +221,17 @@ func (m *fakeMeta) Write(_ context.Context, w meta.Write) (a meta.Attr, err erro
 			if err := m.check(w); err != nil {
 				panic(err)
 			}
+		}
+		replaced := 0
+		for i := 0; m.replaceMax > 0 && i < len(w.Extents); i++ {
+			for _, old := range n.extents {
+				if old.Off < w.Extents[i].End() && w.Extents[i].Off < old.End() {
+					replaced++
+				}
+			}
+		}
+		if replaced > m.replaceMax {
+			return meta.TooLarge
 		}
 		for _, s := range w.Stripes {
 			m.stripes[s.ID] = s

@@ -621,3 +621,44 @@ func TestRunStoresTheRest(t *testing.T) {
 		}
 	})
 }
+
+// A command that would replace more extents than the service lets one replace
+// is sent in parts, of one extent too.
+func TestReplaceMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, d := newFakeMeta(), newFakeData()
+		m.replaceMax = 20
+		fs, stop := mount(t, Config{Meta: m, Data: d})
+		f := create(t, fs, "f")
+		defer f.Release()
+		const size = 1 << 20
+		want := bytes.Repeat([]byte("x"), size)
+		for off := int64(0); off < size; off += 16 << 10 {
+			write(t, f, want[off:off+100], off)
+		}
+		if err := f.Fsync(bg, false); err != nil {
+			t.Fatal(err)
+		}
+		write(t, f, want, 0)
+		if err := f.Fsync(bg, false); err != nil {
+			t.Errorf("overwriting 64 extents, 20 at once: %v", err)
+		}
+		fs.layouts.drop(f.Ino(), 0, 1<<62)
+		if got := contents(t, f); !bytes.Equal(got, want) {
+			t.Error("other bytes than were written")
+		}
+		for i := range 64 { // pieces of one stripe, far apart
+			off := i * 16 << 10
+			write(t, f, bytes.Repeat([]byte("y"), 2000), int64(off))
+		}
+		if err := f.Fsync(bg, false); err != nil {
+			t.Error(err)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		if low := d.Low(); len(d.open) != 0 {
+			t.Errorf("%d stripes were not ended, low is %d", len(d.open), low)
+		}
+	})
+}

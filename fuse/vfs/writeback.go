@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"dos/chunk"
 	"dos/meta"
 )
 
@@ -155,11 +157,11 @@ func (fs *FS) commit(ctx context.Context, n *inode, loads []*load) error {
 	defer cancel()
 	w := fs.command(n, loads)
 	began := n.begin()
-	a, err := fs.cfg.Meta.Write(ctx, w)
+	a, err := fs.write(ctx, w)
 	n.mu.Lock()
 	fs.end(n, began, a, err, true)
+	fs.moved(n, w.Extents[0].Off, w.Size) // perhaps in part, if there is an error
 	if err == nil {
-		fs.moved(n, w.Extents[0].Off, w.Size)
 		n.queue = n.queue[len(loads):]
 		n.stored = loads[len(loads)-1].seq
 		for _, l := range loads {
@@ -176,6 +178,58 @@ func (fs *FS) commit(ctx context.Context, n *inode, loads []*load) error {
 		}
 	}
 	return err
+}
+
+// write sends a command, in halves when it is refused because it would do too
+// much at once: there is a limit to the extents that one may replace.
+func (fs *FS) write(ctx context.Context, w meta.Write) (meta.Attr, error) {
+	a, err := fs.cfg.Meta.Write(ctx, w)
+	if !errors.Is(err, meta.TooLarge) {
+		return a, err
+	}
+	first, second, ok := halve(w)
+	if !ok {
+		return a, err
+	}
+	if a, err = fs.write(ctx, first); err != nil {
+		return a, err
+	}
+	return fs.write(ctx, second)
+}
+
+// halve makes two commands of one that has extents and nothing to punch.
+func halve(w meta.Write) (first, second meta.Write, ok bool) {
+	first, second = w, w
+	if n := len(w.Extents); n > 1 {
+		first.Extents, second.Extents = w.Extents[:n/2], w.Extents[n/2:]
+	} else {
+		e := w.Extents[0]
+		half := e.Len / 2
+		if half > chunk.Block {
+			half = half / chunk.Block * chunk.Block
+		}
+		if half == 0 {
+			return w, w, false
+		}
+		l, r := e, e
+		l.Len, r.Off, r.Len = half, e.Off+half, e.Len-half
+		if e.Stripe == 0 {
+			l.Inline, r.Inline = e.Inline[:half], e.Inline[half:]
+		} else {
+			r.At += uint32(half)
+		}
+		first.Extents, second.Extents = []meta.Extent{l}, []meta.Extent{r}
+	}
+	first.Size = first.Extents[len(first.Extents)-1].End()
+	for _, half := range []*meta.Write{&first, &second} {
+		half.Stripes = nil
+		for _, s := range w.Stripes {
+			if slices.ContainsFunc(half.Extents, func(e meta.Extent) bool { return e.Stripe == s.ID }) {
+				half.Stripes = append(half.Stripes, s)
+			}
+		}
+	}
+	return first, second, true
 }
 
 func (fs *FS) endStripe(l *load) {
