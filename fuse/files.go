@@ -124,7 +124,10 @@ func (f *files) shown(a meta.Attr) meta.Attr {
 	return a
 }
 
+// fillEntry tells the kernel of an inode. The kernel counts how often it was
+// told; until it forgets as often, it may ask for the inode by its number.
 func (f *files) fillEntry(out *raw.EntryOut, a meta.Attr) {
+	f.fs.Hold(a.Ino)
 	a = f.shown(a)
 	out.NodeId = f.nodeid(a.Ino)
 	out.Generation = 1 // inode numbers are not used again
@@ -158,11 +161,13 @@ func (f *files) Lookup(_ <-chan struct{}, in *raw.InHeader, name string, out *ra
 	return raw.OK
 }
 
-// Forget is only of interest for special nodes: an inode's number is all there
-// is to know of a stored one.
+// Forget takes back what fillEntry told, lookups times.
 func (f *files) Forget(nodeid, lookups uint64) {
-	if isSpecial(nodeid) {
+	switch {
+	case isSpecial(nodeid):
 		f.special.forget(nodeid, lookups)
+	case nodeid != raw.FUSE_ROOT_ID:
+		f.fs.Forget(f.ino(nodeid), lookups)
 	}
 }
 

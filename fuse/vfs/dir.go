@@ -21,6 +21,7 @@ type Dir struct {
 	list  []meta.Entry // guarded by mu; in order of positions
 	fresh int          // guarded by mu: from here on entries have attributes
 	asked uint64       // guarded by mu: FS.changes before those were asked for
+	gen   uint64       // guarded by mu: n.gen before then
 	ended bool         // guarded by mu
 }
 
@@ -60,8 +61,9 @@ func (d *Dir) Ino() meta.Ino { return d.n.ino }
 // Entry returns the entry at a position: 0 is ".", 1 is "..". A position means
 // the same entry as long as the handle is open, until position 0 is asked for
 // again, which lists afresh; so position+1 serves as the cookie of readdir. ok
-// is false at the end. With plus the entry has its Attr, unless it was removed
-// meanwhile.
+// is false at the end. With plus the entry has its Attr, unless the directory
+// has changed since it was listed: the name may not be there any more, or mean
+// something else, and must be looked up.
 func (d *Dir) Entry(ctx context.Context, pos int64, plus bool) (e meta.Entry, ok bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -86,6 +88,10 @@ func (d *Dir) Entry(ctx context.Context, pos int64, plus bool) (e meta.Entry, ok
 		e.Attr = nil
 		return e, true, nil
 	}
+	if pos >= 2 && (pos < int64(d.fresh) || d.version() != d.gen) {
+		e.Attr = nil
+		return e, true, nil
+	}
 	e.Attr, err = d.attr(ctx, e)
 	return e, err == nil, err
 }
@@ -102,7 +108,7 @@ func (d *Dir) rewind(ctx context.Context) error {
 	d.list = append(d.list[:0],
 		meta.Entry{Name: ".", Ino: d.n.ino, Type: meta.TypeDir},
 		meta.Entry{Name: "..", Ino: parent, Type: meta.TypeDir})
-	d.fresh, d.ended = len(d.list), false
+	d.fresh, d.gen, d.ended = len(d.list), d.version(), false
 	return nil
 }
 
@@ -117,7 +123,7 @@ func (d *Dir) more(ctx context.Context, plus bool) error {
 	if len(d.list) > 2 {
 		after = d.list[len(d.list)-1].Name
 	}
-	asked := d.fs.changes.Load()
+	asked, gen := d.fs.changes.Load(), d.version()
 	list, more, err := d.fs.cfg.Meta.Entries(ctx, d.n.ino, after, listBatch, plus)
 	if errors.Is(err, meta.NotExist) {
 		list, more, err = nil, false, nil
@@ -128,7 +134,7 @@ func (d *Dir) more(ctx context.Context, plus bool) error {
 	for i := d.fresh; i < len(d.list); i++ {
 		d.list[i].Attr = nil
 	}
-	d.fresh, d.asked = len(d.list), asked
+	d.fresh, d.asked, d.gen = len(d.list), asked, gen
 	d.list = append(d.list, list...)
 	d.ended = !more
 	if more && len(list) == 0 {
@@ -136,6 +142,9 @@ func (d *Dir) more(ctx context.Context, plus bool) error {
 	}
 	return nil
 }
+
+// version changes with each change of the directory.
+func (d *Dir) version() uint64 { return d.n.begin() }
 
 // attr returns the attributes of an entry as they are now, or nil if there is
 // no such inode any more. d.mu is held.

@@ -256,10 +256,7 @@ func (f *File) Release() { f.fs.release(f.n) }
 func (fs *FS) release(n *inode) {
 	n.mu.Lock()
 	n.opens--
-	reap := n.opens == 0 && n.kept
 	n.mu.Unlock()
-	if reap {
-		fs.reapLater(n)
-	}
+	fs.unused(n)
 	fs.put(n)
 }

@@ -41,7 +41,7 @@ type inode struct {
 	gen          uint64 // counts the ends of operations that change attributes
 
 	opens int
-	kept  bool // a name was removed with keep
+	kept  bool // a name was removed with keep; while set, the inode is held
 	gone  bool // given up: it exists no more
 
 	xnames map[string]bool // the names of its extended attributes; nil: not known

@@ -115,7 +115,8 @@ func (fs *FS) Readlink(ctx context.Context, ino meta.Ino) (string, error) {
 	return fs.cfg.Meta.Readlink(ctx, ino)
 }
 
-// Unlink removes a name that is not a directory's. An open file lives on.
+// Unlink removes a name that is not a directory's. A file that is open or held
+// lives on.
 func (fs *FS) Unlink(ctx context.Context, parent meta.Ino, name string) error {
 	return fs.remove(ctx, parent, name, fs.cfg.Meta.Unlink)
 }
@@ -143,7 +144,7 @@ func (fs *FS) remove(ctx context.Context, parent meta.Ino, name string,
 		return err
 	}
 	defer n.life.Unlock()
-	keep := n.keep()
+	keep := fs.keep(n)
 	began := n.begin()
 	a, err := call(ctx, parent, name, keep)
 	n.mu.Lock()
@@ -152,31 +153,9 @@ func (fs *FS) remove(ctx context.Context, parent meta.Ino, name string,
 		fs.discard(ctx, n)
 	}
 	n.mu.Unlock()
-	fs.kept(n, keep)
+	fs.unused(n)
 	fs.touch(parent)
 	return err
-}
-
-// keep returns the inode's number if it is open, so that it outlives its last
-// name. The caller holds life.
-func (n *inode) keep() meta.Ino {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.opens == 0 {
-		return 0
-	}
-	n.kept = true
-	return n.ino
-}
-
-// kept ends what keep began: it may have been closed for the last time since.
-func (fs *FS) kept(n *inode, keep meta.Ino) {
-	n.mu.Lock()
-	reap := keep != 0 && n.opens == 0
-	n.mu.Unlock()
-	if reap {
-		fs.reapLater(n)
-	}
 }
 
 // Rename moves a name. What is dirty in the file is stored first, so that a
@@ -219,13 +198,13 @@ func (fs *FS) Rename(ctx context.Context, parent meta.Ino, name string, newParen
 			return err
 		}
 		defer over.life.Unlock()
-		keep = over.keep()
+		keep = fs.keep(over)
 		err = fs.cfg.Meta.Rename(ctx, parent, name, newParent, newName, flags, keep)
 		fs.touch(dst.Ino)
 		if err == nil && keep == 0 {
 			fs.dropIfGone(ctx, over)
 		}
-		fs.kept(over, keep)
+		fs.unused(over)
 	}
 	fs.touch(src.Ino)
 	fs.touch(parent)

@@ -277,6 +277,42 @@ func TestDirAttrs(t *testing.T) {
 	}
 }
 
+// A name that was listed, and then removed or moved, is not told again as one
+// that is there: whoever remembers it would find it for as long as he believes.
+func TestDirStale(t *testing.T) {
+	m, d := newFakeMeta(), newFakeData()
+	fs, _ := mount(t, Config{Meta: m, Data: d})
+	for _, name := range []string{"a", "b", "c"} {
+		create(t, fs, name).Release()
+	}
+	dir, err := fs.OpenDir(bg, meta.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Release()
+	at := func(pos int64) meta.Entry {
+		e, ok, err := dir.Entry(bg, pos, true)
+		if err != nil || !ok {
+			t.Fatalf("entry %d: %v, %v", pos, ok, err)
+		}
+		return e
+	}
+	at(0)
+	if e := at(2); e.Attr == nil {
+		t.Fatalf("%q has no attributes", e.Name)
+	}
+	if err := fs.Rename(bg, meta.Root, "b", meta.Root, "z", 0); err != nil {
+		t.Fatal(err)
+	}
+	if e := at(3); e.Name != "b" || e.Attr != nil {
+		t.Errorf("%q has attributes: %+v", e.Name, e.Attr)
+	}
+	at(0)
+	if e := at(4); e.Name != "z" || e.Attr == nil {
+		t.Errorf("listed afresh: %q, %+v", e.Name, e.Attr)
+	}
+}
+
 func TestRmdirOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, d := newFakeMeta(), newFakeData()

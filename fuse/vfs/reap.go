@@ -7,9 +7,71 @@ import (
 	"dos/meta"
 )
 
-// reapLater has the reaper look at an inode whose last name may be gone and
-// that is not open any more.
-func (fs *FS) reapLater(n *inode) {
+// dropBatch is how many inodes one command drops at most.
+const dropBatch = 1024
+
+// Hold says that the caller knows the inode by its number, which an answer
+// gave it, and may come back with it: until Forget the inode outlives its last
+// name. So a program that has looked a name up opens the file that stood there
+// even when another takes its place in between.
+func (fs *FS) Hold(ino meta.Ino) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	fs.known[ino]++
+}
+
+// Forget ends as many Holds.
+func (fs *FS) Forget(ino meta.Ino, times uint64) {
+	fs.mu.Lock()
+	if held := uint64(fs.known[ino]); times < held {
+		fs.known[ino] = uint32(held - times)
+		fs.mu.Unlock()
+		return
+	}
+	delete(fs.known, ino)
+	fs.mu.Unlock()
+	if n := fs.peek(ino); n != nil {
+		fs.unused(n)
+		fs.put(n)
+	}
+}
+
+// inUse says that somebody may still come to the inode without a name.
+// n.mu is held.
+func (fs *FS) inUse(n *inode) bool {
+	if n.opens > 0 {
+		return true
+	}
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return fs.known[n.ino] > 0
+}
+
+// keep returns the inode's number if it is in use, so that it outlives its last
+// name. The caller holds life, and calls unused when the name is gone.
+func (fs *FS) keep(n *inode) meta.Ino {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !fs.inUse(n) {
+		return 0
+	}
+	if !n.kept {
+		n.kept = true
+		fs.mu.Lock()
+		fs.holdLocked(n)
+		fs.mu.Unlock()
+	}
+	return n.ino
+}
+
+// unused has the reaper look at the inode if it was kept and nobody uses it
+// any more.
+func (fs *FS) unused(n *inode) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.kept || n.gone || fs.inUse(n) {
+		return
+	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	fs.holdLocked(n)
@@ -18,39 +80,49 @@ func (fs *FS) reapLater(n *inode) {
 }
 
 // startReaper starts the reaper if there is something for it. It reports
-// whether it is at work.
-func (fs *FS) startReaper(work context.Context) bool {
+// whether it is at work. Less than a batch to drop waits until it is due: a
+// command for each file would cost as much as removing its name did.
+func (fs *FS) startReaper(work context.Context, due bool) bool {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if !fs.reaping && len(fs.toReap)+len(fs.toDrop) > 0 {
+	if !fs.reaping && (len(fs.toReap) > 0 || due && len(fs.toDrop) > 0) {
 		fs.reaping = true
-		fs.work.Go(func() { fs.reap(work) })
+		fs.work.Go(func() { fs.reap(work, due) })
 	}
 	return fs.reaping
 }
 
 // reap gives up the inodes that nobody can reach any more. What fails is tried
 // again later.
-func (fs *FS) reap(ctx context.Context) {
+func (fs *FS) reap(ctx context.Context, due bool) {
 	ctx, cancel := context.WithTimeout(ctx, fs.cfg.Wait)
 	defer cancel()
 	fs.mu.Lock()
-	list, drop := fs.toReap, fs.toDrop
-	fs.toReap, fs.toDrop = nil, nil
+	list := fs.toReap
+	fs.toReap = nil
 	fs.mu.Unlock()
+	var gone []meta.Ino
 	var again []*inode
 	for _, n := range list {
-		switch gone, err := fs.giveUp(ctx, n); {
+		switch done, err := fs.giveUp(ctx, n); {
 		case err != nil:
 			again = append(again, n)
 			continue
-		case gone:
-			drop = append(drop, n.ino)
+		case done:
+			gone = append(gone, n.ino)
 		}
 		fs.put(n)
 	}
-	if len(drop) > 0 && fs.cfg.Meta.Drop(ctx, drop...) == nil {
-		drop = nil
+	fs.mu.Lock()
+	drop := append(fs.toDrop, gone...)
+	fs.toDrop = nil
+	fs.mu.Unlock()
+	for len(drop) >= dropBatch || due && len(drop) > 0 {
+		batch := drop[:min(len(drop), dropBatch)]
+		if fs.cfg.Meta.Drop(ctx, batch...) != nil {
+			break
+		}
+		drop = drop[len(batch):]
 	}
 	fs.mu.Lock()
 	fs.toReap = append(fs.toReap, again...)
@@ -62,14 +134,14 @@ func (fs *FS) reap(ctx context.Context) {
 	fs.mu.Unlock()
 }
 
-// giveUp forgets an inode if it has no name and is not open.
+// giveUp forgets an inode if it has no name and is not in use.
 func (fs *FS) giveUp(ctx context.Context, n *inode) (bool, error) {
 	if err := n.life.Lock(ctx); err != nil {
 		return false, err
 	}
 	defer n.life.Unlock()
 	n.mu.Lock()
-	look := n.opens == 0 && n.kept && !n.gone
+	look := n.kept && !n.gone && !fs.inUse(n)
 	n.mu.Unlock()
 	if !look {
 		return false, nil
@@ -80,10 +152,11 @@ func (fs *FS) giveUp(ctx context.Context, n *inode) (bool, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if err == nil && n.attr.Nlink > 0 {
-		n.kept = false // it has other names
+	if n.kept = false; err == nil && n.attr.Nlink > 0 { // it has other names
+		fs.put(n)
 		return false, nil
 	}
+	defer fs.put(n)
 	fs.discard(ctx, n)
 	return true, nil
 }

@@ -61,7 +61,7 @@ func (fs *FS) drain(work context.Context, tick <-chan time.Time) error {
 	defer limit.Stop()
 	for {
 		left := fs.dirtyInodes()
-		if len(left) == 0 && !fs.startReaper(work) {
+		if len(left) == 0 && !fs.startReaper(work, true) {
 			return nil
 		}
 		now := time.Now()
@@ -121,7 +121,7 @@ func (fs *FS) startAll(work context.Context) {
 	for _, n := range list {
 		fs.work.Go(func() { fs.drive(work, n) })
 	}
-	fs.startReaper(work)
+	fs.startReaper(work, false)
 }
 
 // setDirty puts the inode on the list of the dirty ones, which holds it. n.mu
@@ -185,7 +185,7 @@ func (fs *FS) age(work context.Context, now time.Time) {
 	if _, waiting := fs.mem.taken(); waiting {
 		fs.relieve()
 	}
-	fs.startReaper(work)
+	fs.startReaper(work, true)
 }
 
 // relieve sends dirty data, full stripes first and the oldest next, until half of

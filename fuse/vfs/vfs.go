@@ -102,8 +102,9 @@ type FS struct {
 	forgotten uint64              // the largest inode.changed among those no longer in inodes
 	dirty     map[*inode]bool     // those with dirty data; each is held
 	toDrive   []*inode
-	toReap    []*inode   // perhaps without a name and not open any more; each is held
-	toDrop    []meta.Ino // that Meta shall drop
+	known     map[meta.Ino]uint32 // how often more Hold was called than Forget
+	toReap    []*inode            // perhaps without a name and not in use any more; each is held
+	toDrop    []meta.Ino          // that Meta shall drop
 	reaping   bool
 	stopped   bool
 
@@ -142,6 +143,7 @@ func New(cfg Config) *FS {
 		done:    make(chan struct{}),
 		inodes:  make(map[meta.Ino]*inode),
 		dirty:   make(map[*inode]bool),
+		known:   make(map[meta.Ino]uint32),
 	}
 	// An eighth of the memory is for putting pieces of stripes together.
 	slots := max(2, min(maxSlots, cfg.Dirty/8/chunk.MaxStripe))

@@ -29,11 +29,6 @@ type test struct {
 func Run(t *testing.T, dir string) {
 	for _, test := range slices.Concat(files, data, names, renames, owners, specials, locks, models) {
 		t.Run(test.name, func(t *testing.T) {
-			var fs syscall.Statfs_t
-			ok(t, syscall.Statfs(dir, &fs))
-			if fs.Type == fuseMagic && (test.name == "parallel" || test.name == "rename-atomic") {
-				t.Skip("known defect on dos: an open may say ENOENT while another file is renamed over the name")
-			}
 			own := filepath.Join(dir, test.name)
 			if err := os.Mkdir(own, 0o755); err != nil {
 				t.Fatal(err)
@@ -45,9 +40,6 @@ func Run(t *testing.T, dir string) {
 		})
 	}
 }
-
-// fuseMagic is f_type of a FUSE mount (statfs(2)).
-const fuseMagic = 0x65735546
 
 // ok fails the test when a call that must succeed did not.
 func ok(t *testing.T, err error) {
