@@ -26,6 +26,11 @@ func Register(m *state.Machine) {
 	state.Handle(m, OpMove, "namespace.move", move)
 	state.Handle(m, OpBury, "namespace.bury", bury)
 
+	state.Adds(m, OpCreate, func(Create) bool { return true })
+	state.Adds(m, OpLink, func(Link) bool { return true })
+	state.Adds(m, OpWrite, func(w meta.Write) bool { return len(w.Extents) > 0 })
+	state.Adds(m, OpSetXattr, func(SetXattr) bool { return true })
+
 	state.Query(m, OpLookup, "namespace.lookup", lookup)
 	state.Query(m, OpAttr, "namespace.attr", attr)
 	state.Query(m, OpEntries, "namespace.entries", entries)

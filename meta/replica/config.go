@@ -60,7 +60,11 @@ type limits struct {
 	trailing        uint64 // entries that stay in the log behind a snapshot
 	memtable        int64  // bytes
 	segment         int    // bytes of one file of the log
-	minFree         int64  // bytes of disk
+
+	// Of the disk, in bytes; see space.go.
+	minFree, lowFree, addFree int64
+	reserve                   int64 // 0: by the size of the file system; negative: none
+	measure                   func(dir string) (room, error)
 }
 
 const (
@@ -74,11 +78,6 @@ const (
 	cutEvery        = 200 * time.Millisecond
 	// trailingEntries stay for followers that are a little behind.
 	trailingEntries = 1024
-
-	// minFree is the disk space below which nothing is proposed any more:
-	// Badger writes through maps of sparse files, and a process that cannot get
-	// a page for one is killed. Whoever adds data stops long before.
-	minFree = 96 << 20
 )
 
 func (c *Config) defaults() error {
@@ -112,7 +111,11 @@ func (c *Config) defaults() error {
 	l := &c.limits
 	l.slow, l.hung = or(l.slow, slowLog), or(l.hung, hungLog)
 	l.snapshotBytes, l.snapshotEntries = or(l.snapshotBytes, snapshotBytes), or(l.snapshotEntries, snapshotEntries)
-	l.trailing, l.memtable, l.minFree = or(l.trailing, trailingEntries), or(l.memtable, memtableSize), or(l.minFree, minFree)
+	l.trailing, l.memtable = or(l.trailing, trailingEntries), or(l.memtable, memtableSize)
+	l.minFree, l.lowFree, l.addFree = or(l.minFree, minFree), or(l.lowFree, lowFree), or(l.addFree, addFree)
+	if l.measure == nil {
+		l.measure = measure
+	}
 	l.cut = or(l.cut, cutEvery)
 	l.segment = or(l.segment, segmentSize)
 	return nil

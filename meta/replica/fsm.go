@@ -238,6 +238,12 @@ func (f *fsm) stop() error {
 		// has everything, and the process is to end.
 		return nil
 	}
+	if _, err := f.r.space.look(); err != nil || f.r.space.level() == full {
+		// Writing the memtable out would kill the process, see minFree. The log
+		// has everything, and a start finds it there.
+		f.r.cfg.Log.Warn("replica: the disk is full: the state was left as after a crash", "dir", f.r.cfg.Dir, "err", err)
+		return nil
+	}
 	at, members, err := s.last()
 	if err := errors.Join(err, s.close()); err != nil || f.r.raft == nil {
 		return err

@@ -34,8 +34,9 @@ type answer struct {
 }
 
 // Propose puts cmd into the log and returns what applying it said. The command's
-// time is set here. An error means Unavailable, and the outcome may be unknown:
-// a command that has a session, slot and number may be sent again, here or to
+// time is set here. NoSpace means that it was not proposed for lack of room (see
+// space.go). Any other error means Unavailable, and the outcome may be unknown: a
+// command that has a session, slot and number may be sent again, here or to
 // another member, and is executed once.
 func (r *Replica) Propose(ctx context.Context, cmd state.Command) (state.Reply, error) {
 	size := int64(len(cmd.Body) + commandOverhead)
@@ -44,8 +45,6 @@ func (r *Replica) Propose(ctx context.Context, cmd state.Command) (state.Reply, 
 		return state.Reply{}, fmt.Errorf("replica: %#04x is no command here: %w", uint16(cmd.Op), meta.Unsupported)
 	case size > maxCommand:
 		return state.Reply{}, fmt.Errorf("replica: a command of %d bytes, at most %d: %w", size, maxCommand, meta.TooLarge)
-	case r.full.Load():
-		return state.Reply{}, fmt.Errorf("replica: the disk under %s has less than %d MiB: %w", r.cfg.Dir, r.cfg.limits.minFree>>20, meta.NoSpace)
 	case r.raft.State() != raft.Leader:
 		return state.Reply{}, r.notLeader()
 	}
@@ -149,6 +148,10 @@ func (r *Replica) propose() {
 		// company.
 		var batch []*proposal
 		batch, next = r.gather(next)
+		if batch = r.spare(batch); len(batch) == 0 {
+			<-slots
+			continue
+		}
 		cmds := make([]state.Command, len(batch))
 		for i, p := range batch {
 			p.cmd.Time = r.now()

@@ -33,6 +33,7 @@
 //	DIR/raft/     the log: raft-wal's segments, its index, term and vote
 //	DIR/state.N/  Badger, generation N
 //	DIR/incoming  a snapshot from the leader, while it arrives
+//	DIR/reserve   room on the disk that is given up when it is full (space.go)
 package replica
 
 import (
@@ -63,6 +64,8 @@ type Replica struct {
 	fsm  *fsm
 	snap *snapshots
 
+	space *space // the disk's
+
 	trans io.Closer
 
 	// Proposals (propose.go).
@@ -70,7 +73,6 @@ type Replica struct {
 	room     *semaphore.Weighted // bytes of waiting proposals
 	lastTime atomic.Int64        // of a command: time never runs backwards in the log
 	gate     gate
-	full     atomic.Bool // the disk has less than minFree
 
 	// Reads (view.go).
 	verify verifier
@@ -142,6 +144,13 @@ func (r *Replica) openFiles() error {
 		return fmt.Errorf("replica: %s belongs to member %s, not to %s: %w", dir, cur.ID, r.cfg.ID, meta.Invalid)
 	}
 	if err := removeOthers(dir, cur.Generation); err != nil {
+		return err
+	}
+	// It gives room back, and would be done anyway.
+	if err := removeMemtables(stateDir(dir, cur.Generation)); err != nil {
+		return err
+	}
+	if r.space, err = openSpace(&r.cfg); err != nil {
 		return err
 	}
 	if r.logs, err = openLogs(dir, &r.cfg); err != nil {

@@ -53,6 +53,7 @@ func testMachine() *state.Machine {
 		}
 		return b.Count, nil
 	})
+	state.Adds(m, opAppend, func(put) bool { return true })
 	state.Handle(m, opGone, "test.gone", func(tx *state.Tx, key string) (struct{}, error) {
 		if _, ok := tx.Get([]byte(key)); !ok {
 			return struct{}{}, meta.NotExist
@@ -176,11 +177,6 @@ func TestProposeRefusals(t *testing.T) {
 		})
 	}
 	w.Wait()
-	r.full.Store(true)
-	if _, err := r.Propose(t.Context(), state.Command{Op: opAppend}); !errors.Is(err, meta.NoSpace) {
-		t.Errorf("full disk: %v, want %v", err, meta.NoSpace)
-	}
-	r.full.Store(false)
 	shut(t, r)
 	if _, err := r.Propose(t.Context(), state.Command{Op: opAppend}); !errors.Is(err, meta.Unavailable) {
 		t.Errorf("closed: %v, want %v", err, meta.Unavailable)

@@ -85,18 +85,17 @@ func (r *Replica) tend() {
 // took would be gone at the next start.
 func (r *Replica) lookAtDisk() error {
 	path := filepath.Join(r.cfg.Dir, "current")
-	var st unix.Statfs_t
-	switch err := unix.Statfs(path, &st); {
+	switch err := unix.Access(path, unix.F_OK); {
 	case errors.Is(err, unix.ENOENT):
 		return fmt.Errorf("%s is gone: the directory was deleted: %w", path, meta.Lost)
 	case err != nil:
-		r.cfg.Log.Warn("replica: how much space is left is not known", "err", err)
+		r.cfg.Log.Warn("replica: looking for the directory", "err", err)
+	}
+	if _, err := r.space.look(); err != nil {
+		r.cfg.Log.Warn("replica: looking at the disk", "err", err)
 		return nil
 	}
-	full := int64(st.Bavail)*st.Bsize < r.cfg.limits.minFree
-	if r.full.Swap(full) != full {
-		r.cfg.Log.Warn("replica: free space of the disk", "enough", !full, "dir", r.cfg.Dir)
-	}
+	r.space.keep()
 	return nil
 }
 
@@ -116,7 +115,8 @@ func (r *Replica) cutLog() {
 		case <-r.dead:
 			return
 		}
-		if time.Now().Before(notBefore) {
+		// A snapshot fills a memtable and writes it out.
+		if time.Now().Before(notBefore) || r.space.level() == full {
 			continue
 		}
 		now := r.logs.written.Load()

@@ -127,6 +127,7 @@ type Machine struct {
 	commands map[Op]command
 	queries  map[Op]query
 	names    map[Op]string
+	adds     map[Op]func(body []byte) bool
 	guard    func(Reader, meta.SessionID) error
 }
 
@@ -157,6 +158,26 @@ func (m *Machine) Guard(fn func(Reader, meta.SessionID) error) {
 		panic("state: two guards")
 	}
 	m.guard = fn
+}
+
+// Adds says that a command makes the state grow if fn, which is not nil, says so
+// of its request. A replica whose disk is nearly full refuses such commands while
+// it still executes the others, which give room back, end things, or change them
+// in place.
+func Adds[Req any](m *Machine, op Op, fn func(Req) bool) {
+	if m.adds == nil {
+		m.adds = make(map[Op]func([]byte) bool)
+	}
+	m.adds[op] = func(body []byte) bool {
+		var req Req
+		return Unmarshal(body, &req) == nil && fn(req) // what does not decode changes nothing
+	}
+}
+
+// Adds reports whether cmd makes the state grow.
+func (m *Machine) Adds(cmd Command) bool {
+	adds := m.adds[cmd.Op]
+	return adds != nil && adds(cmd.Body)
 }
 
 // admit returns why cmd may not be executed, nil if it may.

@@ -192,3 +192,21 @@ func TestOps(t *testing.T) {
 		t.Error("IsCommand and IsQuery disagree with the table")
 	}
 }
+
+func TestAdds(t *testing.T) {
+	m := testMachine()
+	Adds(m, opPut, func(p pair) bool { return p.Val != "" })
+	for _, tc := range []struct {
+		cmd  Command
+		want bool
+	}{
+		{Command{Op: opPut, Body: Marshal(pair{"k", "v"})}, true},
+		{Command{Op: opPut, Body: Marshal(pair{"k", ""})}, false},
+		{Command{Op: opPut, Body: []byte{0xff}}, false},
+		{Command{Op: opFail, Body: Marshal(pair{"k", "v"})}, false},
+	} {
+		if got := m.Adds(tc.cmd); got != tc.want {
+			t.Errorf("Adds(%#x %x) = %v, want %v", tc.cmd.Op, tc.cmd.Body, got, tc.want)
+		}
+	}
+}
