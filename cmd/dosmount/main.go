@@ -43,6 +43,7 @@ type config struct {
 	mountPoint string
 	data       string
 	code       string // K+M; empty: what the data directory has, else 4+2
+	subtree    string
 	options    []string
 	background bool
 	debug      string
@@ -92,6 +93,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Data:       c.data,
 		Code:       code,
 		MountPoint: c.mountPoint,
+		Subtree:    c.subtree,
 		Options:    options,
 		Debug:      c.debug,
 		Ready: func() {
@@ -110,6 +112,7 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	flags.StringVar(&c.data, "data", "", "keep the cluster in `DIR`; made if missing (default "+defaultData()+")")
 	flags.StringVar(&c.code, "ec", "", "erasure code `K+M` of a new DIR, with K+M stores (default 4+2)")
 	flags.StringSliceVarP(&c.options, "options", "o", nil, "mount options, `OPT[,OPT]`: ro, allow_other, sync, noatime, …")
+	flags.StringVar(&c.subtree, "subtree", "", "mount the directory `PATH` of the tree alone, without special directories")
 	flags.BoolVarP(&c.background, "background", "d", false, "go to the background once mounted; log to DIR/dosmount.log")
 	flags.StringVar(&c.debug, "debug", "", "serve profiles (net/http/pprof) on `ADDR`; off by default")
 	flags.BoolVar(&version, "version", false, "print the version")

@@ -24,6 +24,7 @@ func TestParse(t *testing.T) {
 			config{mountPoint: "/m", data: "/e", code: "2+1", background: true, options: []string{"ro", "sync", "noatime"}}, ""},
 		{"mount.dos /srv/dos /m -o rw,noatime", config{mountPoint: "/m", data: "/srv/dos", background: true, options: []string{"rw", "noatime"}}, ""},
 		{"mount.dos dos /m -s -n -v", config{mountPoint: "/m", data: defaultData(), background: true}, ""},
+		{"dosmount --subtree home/me /m", config{mountPoint: "/m", data: defaultData(), subtree: "home/me"}, ""},
 		{"dosmount", config{}, "one mount point"},
 		{"dosmount /a /b", config{}, "one mount point"},
 		{"dosmount --sync /m", config{}, "unknown flag"},
@@ -38,7 +39,7 @@ func TestParse(t *testing.T) {
 			}
 		case err != nil:
 			t.Errorf("%s: %v", test.args, err)
-		case got.mountPoint != test.want.mountPoint || got.data != test.want.data || got.code != test.want.code ||
+		case got.mountPoint != test.want.mountPoint || got.data != test.want.data || got.code != test.want.code || got.subtree != test.want.subtree ||
 			got.background != test.want.background || !slices.Equal(got.options, test.want.options):
 			t.Errorf("%s: got %+v, want %+v", test.args, *got, test.want)
 		}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -32,6 +33,7 @@ type MountConfig struct {
 	Data       string     // the data directory; made if missing
 	Code       chunk.Code // of a new one; 4+2
 	MountPoint string
+	Subtree    string // the directory that is mounted, alone; empty: the whole, with the special directories
 	Options    fuse.Options
 	Debug      string // an address to serve profiles on; none
 	Ready      func() // called once the mount is usable
@@ -70,12 +72,19 @@ func (e *Embedded) serveMount(ctx, running context.Context, c MountConfig) error
 	if err := e.stores.Ready(running); err != nil {
 		return err
 	}
-	special := &procfs.Mux{}
-	special.Mount("cluster", cluster.New(e, cluster.Self{Node: nodeName, Session: func() meta.SessionID { return e.session }, Error: &e.last}))
-	special.Mount("nodes", nodes.New(e))
-	server, err := fuse.Mount(ctx, fuse.Config{
-		MountPoint: c.MountPoint, FS: e.tree, Special: special, Options: c.Options, Failed: e.last.Record,
-	})
+	cfg := fuse.Config{MountPoint: c.MountPoint, FS: e.tree, Options: c.Options, Failed: e.last.Record}
+	if c.Subtree != "" {
+		root, err := e.directory(ctx, c.Subtree)
+		if err != nil {
+			return fmt.Errorf("--subtree %s: %w", c.Subtree, err)
+		}
+		cfg.Root = root
+	} else {
+		cfg.Special = &procfs.Mux{}
+		cfg.Special.Mount("cluster", cluster.New(e, cluster.Self{Node: nodeName, Session: func() meta.SessionID { return e.session }, Error: &e.last}))
+		cfg.Special.Mount("nodes", nodes.New(e))
+	}
+	server, err := fuse.Mount(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -105,6 +114,25 @@ func (e *Embedded) serveMount(ctx, running context.Context, c MountConfig) error
 		err = nil
 	}
 	return errors.Join(broken, err)
+}
+
+// directory finds a directory of the stored tree by its path from the root.
+func (e *Embedded) directory(ctx context.Context, path string) (meta.Ino, error) {
+	ino := meta.Root
+	for name := range strings.SplitSeq(path, "/") {
+		if name == "" {
+			continue
+		}
+		a, err := e.tree.Lookup(ctx, ino, name)
+		switch {
+		case err != nil:
+			return 0, fmt.Errorf("%q: %w", name, err)
+		case !a.IsDir():
+			return 0, fmt.Errorf("%q: %w", name, meta.NotDir)
+		}
+		ino = a.Ino
+	}
+	return ino, nil
 }
 
 // serveAdmin answers dosctl until ctx ends.

@@ -384,6 +384,37 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
+// TestSubtree mounts one directory of the tree as a plain file system.
+func TestSubtree(t *testing.T) {
+	cluster.NeedFuse(t)
+	data := cluster.Dir(t) + "/data"
+	m := cluster.Start(t, data)
+	if err := os.MkdirAll(m.Path("a", "b"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(m.Path("a", "b", "f"), []byte("inside"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m.Stop(t)
+	alone := cluster.Start(t, data, "--subtree", "a/b")
+	list, err := os.ReadDir(alone.Path())
+	if err != nil || len(list) != 1 || list[0].Name() != "f" {
+		t.Errorf("the subtree lists %v, %v", list, err)
+	}
+	for _, name := range []string{"cluster", "locks"} { // names like any other here
+		if err := os.WriteFile(alone.Path(name), nil, 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+	alone.Stop(t)
+	for path, why := range map[string]string{"a/none": "does not exist", "a/b/f": "not a directory"} {
+		r := cluster.Run(t, cluster.Bin("dosmount"), "--data", data, "--subtree", path, cluster.Dir(t)+"/m")
+		if r.Code != 1 || !strings.Contains(r.Stderr, why) {
+			t.Errorf("--subtree %s: %+v, want %q", path, r, why)
+		}
+	}
+}
+
 // TestOrdinaryUser runs the suite once more as a user without rights.
 func TestOrdinaryUser(t *testing.T) {
 	cluster.NeedRoot(t) // others have run it as such already
