@@ -103,7 +103,9 @@ var (
 const (
 	defaultSegment = 256 << 20
 	minSegment     = 16 << 10
-	defaultReserve = 64 << 20
+	// defaultReserve holds the tombstones of 300,000 shards, while those whose
+	// room a delete gives back are punched at once.
+	defaultReserve = 8 << 20
 	defaultCache   = 4 << 20
 	defaultCompact = 32 << 20
 	watchEvery     = time.Second
@@ -121,9 +123,10 @@ type Config struct {
 
 	Segment int64 // bytes of a segment; 256 MiB: large, so that there are few open files
 	// Floor is how many bytes of the file system stay free: Put refuses beyond.
-	// Default: max(1 GiB, 3 %), 5 % of a file system under 20 GiB. Negative: none.
+	// Default: max(1 GiB, 3 %), of a file system under 20 GiB max(192 MiB, 5 %).
+	// Negative: none.
 	Floor int64
-	// Reserve is the size in bytes of the reserve file; 64 MiB. Negative: none.
+	// Reserve is the size in bytes of the reserve file; 8 MiB. Negative: none.
 	Reserve int64
 	Cache   int // bytes of checksums in memory; 4 MiB: those of 4 GiB of full shards
 	Compact int // bytes per second that compaction copies; 32 MiB

@@ -365,6 +365,7 @@ func TestFull(t *testing.T) {
 
 func TestFloor(t *testing.T) {
 	for _, test := range []struct{ floor, capacity, want int64 }{
+		{0, 1 << 30, 192 << 20},
 		{0, 10 << 30, 10 << 30 / 100 * 5},
 		{0, 20 << 30, 1 << 30},
 		{0, 100 << 30, 100 << 30 / 100 * 3},
@@ -488,4 +489,50 @@ func TestPayloadIsNoHeader(t *testing.T) {
 	if n != 4 {
 		t.Errorf("%d shards, want the 4 that were not hit", n)
 	}
+}
+
+// A store on a disk that others filled to the last block stops cleanly, starts
+// again and deletes.
+func TestCloseOnFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, reserve := range []int64{-1, 64 << 10} {
+			fsys := &disk.Mem{Capacity: 6 << 20}
+			c := testConfig(fsys)
+			c.Reserve = reserve
+			s := create(t, testDir, c)
+			fill(t, s, 20)
+			others := func() {
+				t.Helper()
+				f, err := fsys.Open("/others")
+				if errors.Is(err, fs.ErrNotExist) {
+					f, err = fsys.Create("/others")
+				}
+				must(t, err)
+				st, err := f.Stat()
+				must(t, err)
+				for at := st.Size; err == nil; at += block {
+					_, err = f.WriteAt(zeroBlock, at)
+				}
+				if !disk.IsFull(err) {
+					t.Fatal(err)
+				}
+				must(t, f.Close())
+			}
+			others()
+			closeStore(t, s)
+			others() // also what the reserve had
+			s = reopen(t, testDir, c)
+			for i := range 20 {
+				id, data := shardOf(i)
+				storetest.Expect(t, s, id, data)
+			}
+			id, data := shardOf(3)
+			if err := s.Put(t.Context(), chunk.ID{Stripe: 999}, data); !errors.Is(err, chunk.ErrFull) {
+				t.Errorf("reserve %d: Put on a full disk = %v, want %v", reserve, err, chunk.ErrFull)
+			}
+			must(t, fsys.Remove("/others"))
+			must(t, s.Delete(t.Context(), id))
+			closeStore(t, s)
+		}
+	})
 }

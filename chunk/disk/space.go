@@ -17,8 +17,13 @@ const (
 	floorPercent = 3
 	smallDisk    = 20 << 30 // bytes: a file system below keeps smallPercent
 	smallPercent = 5
-	spaceEvery   = 16 << 20 // bytes written until the file system is asked again
-	reserveName  = "reserve"
+	// smallFloor is the least: a metadata member on the same disk must be able
+	// to go on when the stores take nothing more, see meta/replica.
+	smallFloor = 192 << 20
+	// spaceEvery is how many bytes are written until the file system is asked
+	// again. Several stores may share it, and each knows only what it wrote itself.
+	spaceEvery  = 1 << 20
+	reserveName = "reserve"
 )
 
 // A space knows how much may still be written.
@@ -41,7 +46,7 @@ func floor(c Config, capacity int64) int64 {
 	case c.Floor > 0:
 		return c.Floor
 	case capacity < smallDisk:
-		return capacity / 100 * smallPercent
+		return max(smallFloor, capacity/100*smallPercent)
 	}
 	return max(floorMin, capacity/100*floorPercent)
 }

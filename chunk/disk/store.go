@@ -161,8 +161,8 @@ func (s *Store) usable() error {
 	return nil
 }
 
-// Close waits for writes under way, writes a checkpoint and gives the folder
-// back. Methods called later return chunk.ErrLost.
+// Close waits for writes under way, writes a checkpoint if there is room for one,
+// and gives the folder back. Methods called later return chunk.ErrLost.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closing {
@@ -178,10 +178,24 @@ func (s *Store) Close() error {
 	if s.Err() == nil {
 		s.punchAll()
 		if err = s.syncPunched(); err == nil {
-			err = s.checkpoint()
+			err = s.lastCheckpoint()
 		}
 	}
 	return errors.Join(err, s.closeFiles(), s.lock.Close())
+}
+
+// lastCheckpoint saves the next start from scanning. A full disk is no failure:
+// the segments say it all.
+func (s *Store) lastCheckpoint() error {
+	err := s.checkpoint()
+	if disk.IsFull(err) && s.room.giveReserve() {
+		err = s.checkpoint()
+	}
+	if disk.IsFull(err) {
+		s.c.Log.Warn("chunk store: no room for a checkpoint; the next start scans the segments", "dir", s.dir)
+		return nil
+	}
+	return err
 }
 
 func (s *Store) closeFiles() error {

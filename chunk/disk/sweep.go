@@ -46,7 +46,8 @@ func (s *Store) sweepLoop() {
 			continue
 		}
 		s.room.keepReserve(s.c.Log)
-		if err := s.tidy(); err != nil && s.Err() == nil {
+		// On a full disk it waits; whoever writes is told.
+		if err := s.tidy(); err != nil && s.Err() == nil && !errors.Is(err, chunk.ErrFull) && !disk.IsFull(err) {
 			s.c.Log.Warn("chunk store: tidying up", "dir", s.dir, "err", err)
 		}
 	}

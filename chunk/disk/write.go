@@ -318,6 +318,9 @@ func (s *Store) put(o *op, parts [][]byte) {
 // segment is synced.
 func (s *Store) erase(seg *segment, first, n uint32) error {
 	err := seg.file.Punch(int64(first)*block, int64(n)*block)
+	if disk.IsFull(err) && s.room.giveReserve() { // a hole may need a block of the file system's own
+		err = seg.file.Punch(int64(first)*block, int64(n)*block)
+	}
 	if err == nil {
 		return nil
 	}
