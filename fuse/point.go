@@ -167,14 +167,11 @@ func fit(path string) error {
 
 // canMount says whether this process can mount a FUSE file system at all.
 func canMount(o Options) error {
-	if _, err := os.Stat("/dev/fuse"); err != nil {
-		return errors.New("there is no /dev/fuse: load the kernel module (modprobe fuse), or start the container with --device /dev/fuse --cap-add SYS_ADMIN")
+	if err := checkDevice(devicePath); err != nil {
+		return err
 	}
 	if os.Geteuid() == 0 {
 		return nil
-	}
-	if unix.Access("/dev/fuse", unix.R_OK|unix.W_OK) != nil {
-		return errors.New("/dev/fuse is closed to ordinary users on this machine: as root, chmod 666 /dev/fuse, or mount as root")
 	}
 	if _, err := helperPath(); err != nil {
 		return errors.New("ordinary users mount through fusermount3, which is missing: install the package fuse3 (apt install fuse3, dnf install fuse3), or mount as root")

@@ -14,6 +14,7 @@ import (
 
 	"dos/chunk"
 	"dos/internal/admin"
+	"dos/internal/disk"
 )
 
 // A data directory of an embedded cluster:
@@ -58,6 +59,9 @@ func openData(path string, want chunk.Code, create bool) (_ *dataDir, err error)
 		return nil, fmt.Errorf("%s is not a data directory of dos", path)
 	case fresh:
 		if err := mayMake(path); err != nil {
+			return nil, err
+		}
+		if err := hasRoom(path); err != nil {
 			return nil, err
 		}
 	case err != nil:
@@ -121,6 +125,28 @@ func mayMake(path string) error {
 		}
 	}
 	return nil
+}
+
+// newNeeds is how much must be free for a new data directory, in bytes: what is
+// kept back for removing files on a full disk (see meta/replica and chunk/disk,
+// together some 400 MiB on a small one) and as much again as makes it worth while.
+const newNeeds = 640 << 20
+
+// hasRoom says whether the disk is large enough for a new data directory at path.
+func hasRoom(path string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	space, err := disk.Real{}.Space(path)
+	for errors.Is(err, os.ErrNotExist) && path != "/" {
+		path = filepath.Dir(path)
+		space, err = disk.Real{}.Space(path)
+	}
+	if err == nil && space.Free < newNeeds {
+		err = fmt.Errorf("%d MiB are free in %s and a new data directory needs %d MiB: make room, or choose another with --data", space.Free>>20, path, newNeeds>>20)
+	}
+	return err
 }
 
 func (d *dataDir) parse(text string) error {
@@ -216,12 +242,13 @@ func (d *dataDir) store(i int) string { return filepath.Join(d.path, "chunk", fm
 // sock is the path of the administration's socket.
 func (d *dataDir) sock() string { return filepath.Join(d.path, "sock") }
 
+// noteHolder writes in place, which needs no room on a full disk.
 func noteHolder(lock *os.File) error {
-	if err := lock.Truncate(0); err != nil {
+	text := fmt.Sprintf("process %d\n", os.Getpid())
+	if _, err := lock.WriteAt([]byte(text), 0); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(lock, "process %d\n", os.Getpid())
-	return err
+	return lock.Truncate(int64(len(text)))
 }
 
 func holder(lock *os.File) string {

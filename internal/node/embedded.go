@@ -125,7 +125,7 @@ func openEmbedded(ctx context.Context, c embeddedConfig) (_ *Embedded, err error
 	if e.fold, err = fold.New(fold.Config{Files: files, Data: e.path}); err != nil {
 		return nil, err
 	}
-	e.tree = vfs.New(vfs.Config{Meta: e.files, Data: e.path, Sync: c.sync})
+	e.tree = vfs.New(vfs.Config{Meta: e.files, Data: fileData{e.path, e.meta.Replica()}, Sync: c.sync})
 	return e, nil
 }
 
@@ -269,7 +269,12 @@ func (e *Embedded) Close() error {
 		errs = append(errs, e.path.Close(ctx))
 	}
 	if e.session != 0 {
-		errs = append(errs, client.Session{Caller: e.meta}.End(ctx, e.session))
+		err := client.Session{Caller: e.meta}.End(ctx, e.session)
+		if errors.Is(err, meta.NoSpace) {
+			slog.Warn("node: the disk is full: the next start ends the session", "err", err)
+			err = nil
+		}
+		errs = append(errs, err)
 	}
 	if e.meta != nil {
 		errs = append(errs, e.meta.Close())

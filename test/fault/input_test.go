@@ -97,18 +97,36 @@ func TestBadInput(t *testing.T) {
 	must(os.WriteFile(m.Path("f"), []byte("works"), 0o644))
 }
 
-// TestNoFuse runs where /dev/fuse is something else.
+// TestNoFuse runs where /dev/fuse is missing, something else, or closed. It is
+// found out before anything is made, and the message says what to do.
 func TestNoFuse(t *testing.T) {
-	t.Skip("known defect: without /dev/fuse the message does not name it")
 	cluster.NeedFuse(t)
 	cluster.NeedRoot(t)
-	cluster.Need(t, "unshare", "mount")
-	dir := cluster.Dir(t)
-	r := cluster.Run(t, "unshare", "-m", "/bin/sh", "-c", `mount --bind /dev/null /dev/fuse && exec "$@"`, "sh",
-		cluster.Bin("dosmount"), "--data", filepath.Join(dir, "data"), filepath.Join(dir, "m"))
-	refusal(t, "no /dev/fuse", r, 1, "/dev/fuse")
-	if list, err := os.ReadDir(dir); len(list) > 0 || err != nil {
-		t.Errorf("made %v (%v)", list, err)
+	cluster.Need(t, "unshare", "mount", "mknod", "setpriv")
+	const asNobody = `exec setpriv --reuid 65534 --regid 65534 --clear-groups -- "$@"`
+	for _, c := range []struct {
+		name, script string // of a shell in a mount namespace of its own; the command is "$@"
+		says         []string
+	}{
+		{"missing", `mount -t tmpfs tmpfs /dev; exec "$@"`, []string{"there is no /dev/fuse", "modprobe fuse"}},
+		{"a file", `mount -t tmpfs tmpfs /dev; : >/dev/fuse; exec "$@"`, []string{"/dev/fuse is something else", "mknod"}},
+		{"another device", `mount --bind /dev/null /dev/fuse; exec "$@"`, []string{"/dev/fuse is something else", "1:3", "mknod"}},
+		{"closed", `mount -t tmpfs tmpfs /dev; mknod -m 600 /dev/fuse c 10 229; ` + asNobody, []string{"/dev/fuse is closed", "chmod 666"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := cluster.Dir(t)
+			if err := os.Chmod(dir, 0o777); err != nil {
+				t.Fatal(err)
+			}
+			r := cluster.Run(t, "unshare", "-m", "/bin/sh", "-e", "-c", c.script, "sh",
+				cluster.Bin("dosmount"), "--data", filepath.Join(dir, "data"), filepath.Join(dir, "m"))
+			for _, part := range c.says {
+				refusal(t, c.name, r, 1, part)
+			}
+			if list, err := os.ReadDir(dir); len(list) > 0 || err != nil {
+				t.Errorf("made %v (%v)", list, err)
+			}
+		})
 	}
 }
 
