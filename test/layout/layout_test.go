@@ -25,6 +25,7 @@ var may = map[string][]string{
 	"internal/rpc":         {},
 	"internal/rpc/rpctest": {"internal/rpc"},
 	"internal/admin":       {"meta"},
+	"internal/fleet":       {"chunk", "meta", "meta/members", "procfs/cluster", "procfs/nodes"},
 	"internal/node":        {"chunk", "chunk/", "meta", "meta/", "procfs", "procfs/", "fuse", "fuse/", "internal/"},
 
 	"chunk":                   {},

@@ -1,0 +1,354 @@
+// Package fleet is the machines of a cluster as one process sees them: which
+// there are, which of them answer, and the stores on them. It owns the
+// connections to them and asks each every second how it is. What it says is
+// this process's own view, a second old at most while all is well; the truth
+// about who belongs to the cluster is the metadata service's.
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"dos/chunk"
+	"dos/meta"
+	"dos/meta/members"
+	"dos/procfs/cluster"
+	"dos/procfs/nodes"
+)
+
+// A Peer is the way to one machine. Its methods may be called concurrently.
+type Peer interface {
+	// State asks the machine how it is.
+	State(ctx context.Context) (nodes.Node, error)
+	// Store is one of the machine's stores.
+	Store(id chunk.StoreID) chunk.Store
+	// Close ends the connections; calls under way fail.
+	Close()
+}
+
+// Config says what a Fleet works with. All of it is required but what says otherwise.
+type Config struct {
+	// Map asks the metadata service for the map if it has changed since an epoch.
+	Map func(ctx context.Context, since uint64) (members.Map, error)
+	// Dial makes a Peer. It does not connect yet.
+	Dial func(node members.Node) (Peer, error)
+	// Self is the name of this machine, if it is one of the fleet, and Local its
+	// own stores, which are not asked through a connection; optional.
+	Self  string
+	Local func(id chunk.StoreID) (s chunk.Store, up bool)
+	// Every is the pause between two looks at everything; a second.
+	Every time.Duration
+	Log   *slog.Logger // slog.Default()
+}
+
+const (
+	defaultEvery = time.Second
+	// answerWait is how long a machine may take to say how it is. It is asked for
+	// nothing that takes time: one that is slower serves nobody well.
+	answerWait = 2 * time.Second
+)
+
+// A Fleet is the machines. Its methods may be called concurrently, Run once.
+type Fleet struct {
+	cfg Config
+
+	mu      sync.RWMutex
+	now     members.Map // guarded by mu, as all below
+	stores  map[chunk.StoreID]*store
+	nodes   map[string]*machine // by name; this machine is not among them
+	changed chan struct{}       // closed at the next change, and replaced
+	known   bool                // the map has been read and every machine asked once
+}
+
+// A machine is one of the others.
+type machine struct {
+	node  members.Node // guarded by Fleet.mu
+	peer  Peer
+	last  nodes.Node // what it said last; guarded by Fleet.mu
+	seen  time.Time  // when; guarded by Fleet.mu
+	up    bool       // it answered when it was asked last; guarded by Fleet.mu
+	why   error      // if not; guarded by Fleet.mu
+	asked bool       // guarded by Fleet.mu
+}
+
+type store struct {
+	member members.Store
+	at     *machine    // nil: on this machine
+	remote chunk.Store // nil on this machine
+}
+
+// New returns a Fleet that knows nobody yet.
+func New(c Config) *Fleet {
+	if c.Every == 0 {
+		c.Every = defaultEvery
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return &Fleet{cfg: c, stores: make(map[chunk.StoreID]*store), nodes: make(map[string]*machine), changed: make(chan struct{})}
+}
+
+// Run looks after the machines until ctx ends.
+func (f *Fleet) Run(ctx context.Context) error {
+	defer f.closeAll()
+	tick := time.NewTicker(f.cfg.Every)
+	defer tick.Stop()
+	for {
+		f.look(ctx)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (f *Fleet) closeAll() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, m := range f.nodes {
+		m.peer.Close()
+		m.up = false
+	}
+}
+
+// look reads the map and asks every machine how it is.
+func (f *Fleet) look(ctx context.Context) {
+	err := f.update(ctx)
+	if err != nil && ctx.Err() == nil {
+		f.cfg.Log.Debug("fleet: the map is not known", "err", err)
+	}
+	f.mu.RLock()
+	list := slices.Collect(maps.Values(f.nodes))
+	f.mu.RUnlock()
+	var wg sync.WaitGroup
+	for _, m := range list {
+		wg.Go(func() { f.ask(ctx, m) })
+	}
+	wg.Wait()
+	if err == nil && ctx.Err() == nil {
+		f.mu.Lock()
+		if !f.known {
+			f.known = true
+			f.tell()
+		}
+		f.mu.Unlock()
+	}
+}
+
+// update takes in the map if it has changed.
+func (f *Fleet) update(ctx context.Context) error {
+	f.mu.RLock()
+	epoch := f.now.Epoch
+	f.mu.RUnlock()
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	now, err := f.cfg.Map(ctx, epoch)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now.Epoch == f.now.Epoch {
+		return nil
+	}
+	if err := f.meet(now.Nodes); err != nil {
+		return err
+	}
+	f.now = now
+	stores := make(map[chunk.StoreID]*store, len(now.Stores))
+	for _, member := range now.Stores {
+		s := &store{member: member, at: f.nodes[member.Node]}
+		if s.at != nil {
+			s.remote = s.at.peer.Store(member.ID)
+		}
+		stores[member.ID] = s
+	}
+	f.stores = stores
+	f.tell()
+	return nil
+}
+
+// meet makes the machines those of the list. f.mu is held.
+func (f *Fleet) meet(list []members.Node) error {
+	left := maps.Clone(f.nodes)
+	for _, node := range list {
+		if node.Name == f.cfg.Self {
+			continue
+		}
+		old := f.nodes[node.Name]
+		delete(left, node.Name)
+		if old != nil && old.node.Addr == node.Addr {
+			old.node = node
+			continue
+		}
+		peer, err := f.cfg.Dial(node)
+		if err != nil {
+			return fmt.Errorf("machine %s at %s: %w", node.Name, node.Addr, err)
+		}
+		if old != nil {
+			old.peer.Close()
+		}
+		f.nodes[node.Name] = &machine{node: node, peer: peer}
+	}
+	for name, m := range left {
+		m.peer.Close()
+		delete(f.nodes, name)
+	}
+	return nil
+}
+
+// ask asks one machine how it is.
+func (f *Fleet) ask(ctx context.Context, m *machine) {
+	deadline, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	state, err := m.peer.State(deadline)
+	if ctx.Err() != nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil && state.Name != m.node.Name {
+		err = fmt.Errorf("machine %s answers at %s, where %s should: %w", state.Name, m.node.Addr, m.node.Name, meta.Conflict)
+	}
+	was, first := m.up, !m.asked
+	m.up, m.why, m.asked = err == nil, err, true
+	switch {
+	case err == nil:
+		if !slices.Equal(m.last.Disks, state.Disks) || !was {
+			defer f.tell()
+		}
+		m.last, m.seen = state, time.Now()
+		if !was && !first {
+			f.cfg.Log.Info("fleet: a machine is back", "node", m.node.Name)
+		}
+	case was || first:
+		f.cfg.Log.Warn("fleet: a machine does not answer", "node", m.node.Name, "addr", m.node.Addr, "err", err)
+		defer f.tell()
+	}
+}
+
+// tell wakes who waits for a change. f.mu is held.
+func (f *Fleet) tell() {
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// Changed returns a channel that is closed at the next change: of the map, of
+// who answers, of the state of a store.
+func (f *Fleet) Changed() <-chan struct{} {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.changed
+}
+
+// Ready returns when the map is known and every machine has been asked once.
+func (f *Fleet) Ready(ctx context.Context) error {
+	for {
+		f.mu.RLock()
+		known, changed := f.known, f.changed
+		f.mu.RUnlock()
+		if known {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Map is the map as it was read last.
+func (f *Fleet) Map() members.Map {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.now
+}
+
+// Store implements Cluster of chunk/stripe and chunk/repair: a store lives if
+// its machine answers and says that it is in use.
+func (f *Fleet) Store(id chunk.StoreID) (chunk.Store, bool) {
+	f.mu.RLock()
+	s := f.stores[id]
+	local := s != nil && s.at == nil && s.member.Node == f.cfg.Self
+	live := s != nil && s.at != nil && s.at.up && up(s.at.last, id)
+	f.mu.RUnlock()
+	switch {
+	case s == nil:
+		return nil, false
+	case local && f.cfg.Local != nil:
+		return f.cfg.Local(id)
+	}
+	return s.remote, live
+}
+
+func up(n nodes.Node, id chunk.StoreID) bool {
+	return slices.ContainsFunc(n.Disks, func(d nodes.Disk) bool {
+		return chunk.StoreID(d.ID) == id && (d.State == cluster.Up || d.State == cluster.Rebuilding)
+	})
+}
+
+// Stores implements Cluster.
+func (f *Fleet) Stores() []chunk.StoreID {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	ids := make([]chunk.StoreID, len(f.now.Stores))
+	for i, s := range f.now.Stores {
+		ids[i] = s.ID
+	}
+	return ids
+}
+
+// Group implements Cluster.
+func (f *Fleet) Group(id chunk.StripeID) chunk.Group {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if len(f.now.Groups) == 0 {
+		return chunk.Group{}
+	}
+	return f.now.Groups[chunk.GroupOf(id)]
+}
+
+// Code implements Cluster.
+func (f *Fleet) Code() chunk.Code {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.now.Code
+}
+
+// Node describes a machine other than this one: what it said last, and whether
+// it answers now. NotExist if there is none of that name.
+func (f *Fleet) Node(name string) (nodes.Node, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	m := f.nodes[name]
+	if m == nil {
+		return nodes.Node{}, meta.NotExist
+	}
+	n := m.last
+	n.Name, n.Addr, n.Zone, n.Now = m.node.Name, m.node.Addr, m.node.Zone, meta.At(time.Now())
+	n.State = cluster.Up
+	if !m.up {
+		n.State = cluster.Down
+	}
+	if !m.seen.IsZero() {
+		n.Seen = meta.At(m.seen)
+	}
+	return n, nil
+}
+
+// Peer is the way to a machine, or nil if there is none of that name.
+func (f *Fleet) Peer(name string) Peer {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if m := f.nodes[name]; m != nil {
+		return m.peer
+	}
+	return nil
+}
