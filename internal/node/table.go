@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"dos/chunk"
@@ -14,12 +15,21 @@ import (
 // table is the stripe table as repair sees it.
 type table struct{ stripes client.Stripes }
 
+// Stripes leaves dead stripes out: the shards of one may be deleted while its
+// row is still there, for as long as a full disk keeps it from being buried, and
+// nothing is lost with them.
 func (t table) Stripes(ctx context.Context, after chunk.StripeID, limit int) ([]chunk.Stripe, bool, error) {
-	reply, err := t.stripes.Stripes(ctx, after, limit, chunk.Code{})
-	if err != nil {
-		return nil, false, err
+	for {
+		reply, err := t.stripes.Stripes(ctx, after, limit, chunk.Code{})
+		if err != nil {
+			return nil, false, err
+		}
+		alive := slices.DeleteFunc(reply.Stripes, func(s namespace.StripeInfo) bool { return s.Live == 0 })
+		if len(alive) > 0 || !reply.More {
+			return stripesOf(alive), reply.More, nil
+		}
+		after = reply.Next
 	}
-	return stripesOf(reply.Stripes), reply.More, nil
 }
 
 func (t table) Move(ctx context.Context, moves []repair.Move) error {

@@ -64,7 +64,9 @@ type space struct {
 	size    int64 // of the reserve; 0: by the size of the file system, negative: none
 	measure func(dir string) (room, error)
 
-	now  atomic.Int32 // the level
+	now      atomic.Int32 // the level
+	reported level        // tend's
+
 	mu   sync.Mutex
 	held bool  // the reserve has its room; guarded by mu
 	want int64 // its size in bytes; guarded by mu
@@ -144,11 +146,19 @@ func (s *space) look() (room, error) {
 	case left < s.add, before != ample && left < s.add+amplyFree:
 		now = short
 	}
-	if now != before {
-		s.now.Store(int32(now))
-		s.log.Warn("replica: the space of the disk has changed", "dir", s.dir, "now", now.String(), "free_mib", disk.free>>20)
-	}
+	s.now.Store(int32(now))
 	return disk, nil
+}
+
+// report tells the log when the level is another than the last time. Only tend
+// calls it.
+func (s *space) report(disk room) {
+	now := s.level()
+	if now == s.reported {
+		return
+	}
+	s.reported = now
+	s.log.Warn("replica: the space of the disk has changed", "dir", s.dir, "now", now.String(), "free_mib", disk.free>>20)
 }
 
 // left is what is free besides the reserve. mu is held.

@@ -91,10 +91,12 @@ func (r *Replica) lookAtDisk() error {
 	case err != nil:
 		r.cfg.Log.Warn("replica: looking for the directory", "err", err)
 	}
-	if _, err := r.space.look(); err != nil {
+	disk, err := r.space.look()
+	if err != nil {
 		r.cfg.Log.Warn("replica: looking at the disk", "err", err)
 		return nil
 	}
+	r.space.report(disk)
 	r.space.keep()
 	return nil
 }

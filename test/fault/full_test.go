@@ -10,70 +10,76 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"dos/test/cluster"
 )
 
 const (
 	// diskSize is the size in bytes of the disk that is filled.
 	diskSize = 1 << 30
+	// tooSmall is that of a disk that is refused.
+	tooSmall = 512 << 20
 	// freeLimit bounds how long space may take to be usable after files on a
 	// full disk were removed: the grace period for readers, and a collection.
 	freeLimit = 3 * time.Minute
+	// fillSize is the size in bytes of the files that fill the disk.
+	fillSize = 8 << 20
 )
 
-// TestFull fills the disk below dos. The writer hears of it, what was
-// acknowledged stays, removing works, and then there is room again.
+// TestFull fills the disk below dos through dos. df has said how much goes in,
+// the writer hears of the end, what was acknowledged stays, removing works, and
+// then there is room again, for dos and on the disk.
 func TestFull(t *testing.T) {
-	t.Skip("known defect: a clean stop is refused while the disk has less than 96 MiB free")
-	cluster.NeedFuse(t)
-	cluster.NeedRoot(t)
-	cluster.Need(t, "mkfs.ext4", "mount")
-	disk := smallDisk(t)
+	disk := smallDisk(t, diskSize)
 	m := cluster.Start(t, filepath.Join(disk, "data"))
 	files := make(sample)
 	files.add(t, m.Path("kept"), 5)
 
-	var err error
-	var fillers []string
-	for i := 0; err == nil; i++ {
-		path := m.Path(fmt.Sprintf("fill%03d", i))
-		data := bytesOf(uint64(1000+i), 8<<20)
-		if err = writeSynced(path, data); err == nil {
-			files[path] = data
-			fillers = append(fillers, path)
-		}
-		if int64(i)*int64(len(data)) > diskSize {
-			t.Fatalf("a disk of %d bytes took more than it holds", diskSize)
-		}
+	settle(t, m)
+	promised := available(t, m.Point)
+	fillers := fill(t, m, files)
+	wrote := int64(len(fillers) * fillSize)
+	t.Logf("full after %d MiB, df promised %d MiB", wrote>>20, promised>>20)
+	// Whole files of fillSize go in, and what stripes need besides is not counted.
+	if wrote > promised+fillSize || wrote < promised*9/10-fillSize {
+		t.Errorf("df promised %d MiB, %d MiB went in", promised>>20, wrote>>20)
 	}
-	if !errors.Is(err, syscall.ENOSPC) {
-		t.Fatalf("the writer was told %v, want ENOSPC", err)
+	if left := available(t, m.Point); left > 2*fillSize {
+		t.Errorf("df says that %d MiB are free when the disk is full", left>>20)
 	}
-	if len(fillers) < 10 {
-		t.Fatalf("full after %d files of 8 MiB on a disk of %d bytes", len(fillers), diskSize)
-	}
-	t.Logf("full after %d files of 8 MiB", len(fillers))
 	files.check(t, "full")
 	m.Cold(t) // a full disk mounts, too
 	files.check(t, "full and mounted again")
-	if st, err := os.Stat(m.Path("kept")); err != nil || !st.IsDir() {
-		t.Errorf("stat on a full disk: %v", err)
-	}
+	m.Kill(t)
+	m.Again(t)
+	files.check(t, "full, killed and mounted again")
 
-	for _, path := range fillers[:len(fillers)/2] {
+	before := free(t, disk)
+	half := fillers[:len(fillers)/2]
+	for _, path := range half {
 		if err := os.Remove(path); err != nil {
 			t.Fatalf("removing on a full disk: %v", err)
 		}
 		delete(files, path)
 	}
-	again := bytesOf(77, 40<<20)
+	gone := int64(len(half) * fillSize)
 	cluster.Await(t, freeLimit, func() error {
-		if err := writeSynced(m.Path("again"), again); err == nil || !errors.Is(err, syscall.ENOSPC) {
-			return err
+		if got := available(t, m.Point); got < gone*9/10 {
+			return fmt.Errorf("%d MiB were removed and df says that %d MiB are free", gone>>20, got>>20)
 		}
-		return fmt.Errorf("half of what filled the disk is removed, and still %w", syscall.ENOSPC)
+		return nil
 	})
-	files[m.Path("again")] = again
+	// With 4+2, less the reserves that are made again.
+	if got := free(t, disk) - before; got < gone {
+		t.Errorf("%d MiB were removed and the disk has %d MiB more", gone>>20, got>>20)
+	}
+	again := m.Path("again")
+	data := bytesOf(77, 40<<20)
+	if err := writeSynced(again, data); err != nil {
+		t.Fatalf("writing after half of what filled the disk was removed: %v", err)
+	}
+	files[again] = data
 	files.check(t, "after freeing")
 	m.AwaitHealth(t, "ok", repairLimit)
 	m.Cold(t)
@@ -82,14 +88,205 @@ func TestFull(t *testing.T) {
 	fsck(t, m.Data)
 }
 
-// smallDisk mounts a file system of its own, in a file.
-func smallDisk(t *testing.T) string {
+// TestFullByOthers has others take the last block of the disk while dos runs.
+// What is stored is read, removed and outlives stops and crashes.
+func TestFullByOthers(t *testing.T) {
+	disk := smallDisk(t, diskSize)
+	m := cluster.Start(t, filepath.Join(disk, "data"))
+	files := make(sample)
+	files.add(t, m.Path("kept"), 5)
+	var extra []string
+	for i := range 4 {
+		path := m.Path(fmt.Sprintf("extra%d", i))
+		if err := writeSynced(path, bytesOf(uint64(i), 4<<20)); err != nil {
+			t.Fatal(err)
+		}
+		extra = append(extra, path)
+	}
+	settle(t, m)
+	remove := func(when string) {
+		t.Helper()
+		if err := os.Remove(extra[0]); err != nil {
+			t.Fatalf("%s: removing: %v", when, err)
+		}
+		if _, err := os.Stat(extra[0]); !errors.Is(err, os.ErrNotExist) {
+			t.Fatalf("%s: what was removed is there: %v", when, err)
+		}
+		extra = extra[1:]
+	}
+	refused := func(when string) {
+		t.Helper()
+		if err := writeSynced(m.Path("new"), bytesOf(9, 1<<20)); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("%s: the writer was told %v, want ENOSPC", when, err)
+		}
+		// It may have been made before the disk was full.
+		if err := os.Remove(m.Path("new")); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("%s: %v", when, err)
+		}
+		if left := available(t, m.Point); left != 0 {
+			t.Errorf("%s: df says that %d MiB are free", when, left>>20)
+		}
+	}
+
+	// Once: dos has its reserve.
+	others := filepath.Join(disk, "others")
+	takeAll(t, others)
+	refused("full")
+	files.check(t, "full")
+	remove("full")
+	m.Cold(t)
+	files.check(t, "full, stopped and started")
+	remove("full, stopped and started")
+	m.Kill(t)
+	m.Again(t)
+	files.check(t, "full, killed and started")
+	remove("full, killed and started")
+	refused("still full")
+
+	// Twice: they took what the reserve gave, too.
+	takeAll(t, others+"2")
+	refused("really full")
+	files.check(t, "really full")
+	m.Stop(t)
+	r := cluster.Run(t, cluster.Bin("dosmount"), "--data", m.Data, m.Point)
+	refusal(t, "start on a disk that is really full", r, 1, "to start")
+
+	for _, path := range []string{others, others + "2"} {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.Again(t)
+	files.check(t, "room again")
+	cluster.Await(t, freeLimit, func() error { return writeSynced(m.Path("new"), bytesOf(9, 1<<20)) })
+	files[m.Path("new")] = bytesOf(9, 1<<20)
+	takeAll(t, others) // and the reserve is there again
+	remove("full again")
+	if err := os.Remove(others); err != nil {
+		t.Fatal(err)
+	}
+	m.AwaitHealth(t, "ok", repairLimit)
+	m.Cold(t)
+	files.check(t, "at the end")
+	m.Stop(t)
+	fsck(t, m.Data)
+}
+
+// TestTooSmall is refused with a line that says what is needed.
+func TestTooSmall(t *testing.T) {
+	disk := smallDisk(t, tooSmall)
+	data, point := filepath.Join(disk, "data"), filepath.Join(cluster.Dir(t), "m")
+	r := cluster.Run(t, cluster.Bin("dosmount"), "--data", data, point)
+	refusal(t, "a small disk", r, 1, "640 MiB")
+	for _, path := range []string{data, point} {
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s was made (%v)", path, err)
+		}
+	}
+}
+
+// fill writes files until it is told that the disk is full, and returns those
+// that were acknowledged.
+func fill(t *testing.T, m *cluster.Mount, files sample) []string {
 	t.Helper()
+	var fillers []string
+	for i := 0; ; i++ {
+		path := m.Path(fmt.Sprintf("fill%03d", i))
+		data := bytesOf(uint64(1000+i), fillSize)
+		err := writeSynced(path, data)
+		switch {
+		case err == nil:
+			files[path] = data
+			fillers = append(fillers, path)
+		case errors.Is(err, syscall.ENOSPC):
+			return fillers
+		default:
+			t.Fatalf("the writer was told %v, want ENOSPC", err)
+		}
+		if int64(i)*fillSize > diskSize {
+			t.Fatalf("a disk of %d bytes took more than it holds", diskSize)
+		}
+	}
+}
+
+// settle waits until what is made in the background when there is room has
+// been made.
+func settle(t *testing.T, m *cluster.Mount) {
+	t.Helper()
+	want := []string{filepath.Join(m.Data, "meta", "reserve")}
+	for i := range 6 {
+		want = append(want, filepath.Join(m.Data, "chunk", fmt.Sprint(i), "reserve"))
+	}
+	cluster.Await(t, repairLimit, func() error {
+		for _, path := range want {
+			if _, err := os.Stat(path); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	time.Sleep(2 * capacityAge)
+}
+
+// capacityAge is how old the answer of statfs may be.
+const capacityAge = time.Second
+
+// available is what df shows as available at path, in bytes.
+func available(t *testing.T, path string) int64 {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	return int64(st.Bavail) * st.Bsize
+}
+
+// free is what the disk has, for root too.
+func free(t *testing.T, path string) int64 {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	return int64(st.Bfree) * st.Bsize
+}
+
+// takeAll makes a file of all that the disk has.
+func takeAll(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := int64(0)
+	for step := int64(256 << 20); step >= 4096; {
+		err := unix.Fallocate(int(f.Fd()), 0, end, step)
+		switch {
+		case err == nil:
+			end += step
+		case errors.Is(err, unix.ENOSPC):
+			step /= 2
+		case !errors.Is(err, unix.EINTR):
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("others took %d MiB", end>>20)
+}
+
+// smallDisk mounts a file system of its own, in a file.
+func smallDisk(t *testing.T, size int64) string {
+	t.Helper()
+	cluster.NeedFuse(t)
+	cluster.NeedRoot(t)
+	cluster.Need(t, "mkfs.ext4", "mount")
 	dir := cluster.Dir(t)
 	image, point := filepath.Join(dir, "image"), filepath.Join(dir, "disk")
 	f, err := os.Create(image)
 	if err == nil {
-		err = errors.Join(f.Truncate(diskSize), f.Close(), os.Mkdir(point, 0o755))
+		err = errors.Join(f.Truncate(size), f.Close(), os.Mkdir(point, 0o755))
 	}
 	if err != nil {
 		t.Fatal(err)
