@@ -28,16 +28,16 @@ import (
 const (
 	// minFree is what Badger and the log may need by themselves. Badger writes
 	// through maps of sparse files, and a process that cannot get a page for one
-	// is killed: a memtable may be filling (17 MiB) and another be written out
-	// (16 MiB), and the log makes its files at their full size (32 MiB).
-	minFree = 64 << 20
-	lowFree = 96 << 20
-	addFree = 128 << 20
+	// is killed: a memtable may be begun (20 MiB, see keepRoom) and another be
+	// written out (16 MiB), and the log makes its files at their full size (32 MiB).
+	minFree = 80 << 20
+	lowFree = 112 << 20
+	addFree = 144 << 20
 	// amplyFree is how much more than addFree ends a shortage.
 	amplyFree = 16 << 20
 	// The reserve is 1/reserveShare of the file system, between these: larger
 	// state makes larger compactions.
-	reserveMin, reserveMax = 128 << 20, 256 << 20
+	reserveMin, reserveMax = 144 << 20, 256 << 20
 	reserveShare           = 16
 
 	reserveName = "reserve"

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -9,6 +10,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
+	"golang.org/x/sys/unix"
 
 	"dos/meta"
 	"dos/meta/state"
@@ -151,4 +155,33 @@ func TestStartOnFullDisk(t *testing.T) {
 	}
 	propose(t, r, opGone, "absent")
 	shut(t, r)
+}
+
+// The log of the active memtable has all the room that it may need, however
+// many there were before.
+func TestMemtableHasRoom(t *testing.T) {
+	f := testFSM(t, t.TempDir())
+	defer func() {
+		if err := f.store.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	s := f.store
+	index := uint64(0)
+	for s.roomy < 4 {
+		index++
+		f.ApplyBatch([]*raft.Log{entry(t, index, command(opBulk, bulk{"k", 100, 1000}))})
+		if index > 10_000 {
+			t.Fatalf("after %d entries there were %d memtables", index, s.roomy)
+		}
+		s.keepRoom() // the entry may have begun one
+		var st unix.Stat_t
+		path := filepath.Join(s.db.Opts().Dir, fmt.Sprintf("%05d.mem", s.roomy))
+		if err := unix.Stat(path, &st); err != nil || st.Blocks*512 < s.db.Opts().MemTableSize+s.db.MaxBatchSize() {
+			t.Fatalf("memtable %d: %+v, %v", s.roomy, st, err)
+		}
+	}
+	if all, err := filepath.Glob(filepath.Join(s.db.Opts().Dir, "*.mem")); err != nil || filepath.Base(all[len(all)-1]) != fmt.Sprintf("%05d.mem", s.roomy) {
+		t.Errorf("there are %v, %v, and room up to %d", all, err, s.roomy)
+	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
+	"golang.org/x/sys/unix"
 
 	"dos/meta"
 	"dos/meta/state"
@@ -67,6 +68,10 @@ type store struct {
 	generation uint64
 	maxSize    int64 // bytes, of half a Badger transaction
 	maxCount   int64
+	log        *slog.Logger
+
+	roomMu sync.Mutex
+	roomy  int // memtables up to this number have their room, see keepRoom; guarded by roomMu
 
 	mu      sync.Mutex
 	moved   *sync.Cond     // a view was closed
@@ -123,7 +128,9 @@ func openStore(dir string, generation uint64, cfg *Config) (*store, error) {
 		maxSize:    db.MaxBatchSize() / 2,
 		maxCount:   db.MaxBatchCount() / 2,
 		views:      make(map[uint64]int),
+		log:        cfg.Log,
 	}
+	s.keepRoom()
 	s.moved = sync.NewCond(&s.mu)
 	txn := db.NewTransactionAt(math.MaxUint64, false)
 	defer txn.Discard()
@@ -193,6 +200,7 @@ func (s *store) commit(b batch) error {
 		s.splits = append(s.splits, split{b.to.index, s.done.index})
 		s.mu.Unlock()
 	}
+	s.keepRoom()
 	txn := s.db.NewTransactionAt(b.to.index, true)
 	defer func() { txn.Discard() }()
 	count, size := 0, 0
@@ -204,6 +212,7 @@ func (s *store) commit(b batch) error {
 			if err := txn.CommitAt(b.to.index, nil); err != nil {
 				return err
 			}
+			s.keepRoom()
 			txn = s.db.NewTransactionAt(b.to.index, true)
 			count, size = 0, 0
 		}
@@ -239,6 +248,34 @@ func (s *store) commit(b batch) error {
 	s.mu.Unlock()
 	return nil
 }
+
+// keepRoom sees to it that the log of the active memtable has its room on the
+// disk. Badger makes a sparse file and writes through a map: if others filled the
+// disk, the next page of it would kill the process. The files are numbered from
+// 1 on at each start, since those of earlier ones are removed. It is called before
+// each transaction, so that it meets each file while it is the active one.
+func (s *store) keepRoom() {
+	s.roomMu.Lock()
+	defer s.roomMu.Unlock()
+	for {
+		path := filepath.Join(s.db.Opts().Dir, fmt.Sprintf("%05d.mem", s.roomy+1))
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if errors.Is(err, os.ErrNotExist) {
+			return
+		}
+		s.roomy++
+		if err == nil {
+			size := s.db.Opts().MemTableSize + s.db.MaxBatchSize() + memtableSlack
+			err = errors.Join(unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size), f.Close())
+		}
+		if err != nil { // then it is as with any other file of Badger's
+			s.log.Debug("replica: no room for a memtable", "path", path, "err", err)
+		}
+	}
+}
+
+// memtableSlack is more than Badger adds to the entries of one batch.
+const memtableSlack = 1 << 20
 
 // durable returns F, the highest index up to which everything is in tables, and
 // the size of the tables.
@@ -306,6 +343,7 @@ func (s *store) flush(quit <-chan struct{}, index uint64) error {
 	s.mu.Unlock()
 	zeros := make([]byte, min(256<<10, s.maxSize/4))
 	for written := int64(0); written <= s.db.Opts().MemTableSize+int64(len(zeros)); written += int64(len(zeros)) {
+		s.keepRoom()
 		txn := s.db.NewTransactionAt(at, true)
 		err := txn.Set(fillKey, zeros)
 		if err == nil {

@@ -55,12 +55,21 @@ func (r *Replica) reopen() {
 	}
 }
 
-// tend does, every second, what must be done all the time: record what was
-// acknowledged, drop old versions, look at the disk.
+const (
+	// tendEvery is how often the replica tends to itself.
+	tendEvery = time.Second
+	// lookEvery is how often it looks at the disk when there is nothing to
+	// propose: Badger writes by itself at times, and must find the reserve given
+	// up when others filled the disk.
+	lookEvery = 100 * time.Millisecond
+)
+
+// tend does what must be done all the time: record what was acknowledged, drop
+// old versions, look at the disk.
 func (r *Replica) tend() {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	for {
+	for looks := 1; ; looks++ {
 		if err := r.lookAtDisk(); err != nil {
 			r.fatal(err)
 			return
@@ -71,6 +80,9 @@ func (r *Replica) tend() {
 			return
 		case <-r.dead:
 			return
+		}
+		if looks%int(tendEvery/lookEvery) != 0 {
+			continue
 		}
 		if err := r.logs.recordAcked(); err != nil {
 			r.fatal(err)
