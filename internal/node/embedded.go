@@ -187,7 +187,7 @@ func (e *Embedded) begin(ctx context.Context) (meta.SessionID, error) {
 			return 0, err
 		}
 	}
-	info, err := s.Open(ctx, "dosmount", nodeName)
+	info, err := s.Open(ctx, "dosmount", nodeName, 0)
 	return info.ID, err
 }
 

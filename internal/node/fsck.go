@@ -248,7 +248,7 @@ const stripesSkipped = 256 * session.ReserveMax
 // handed out since. Those shards become garbage.
 func skipStripes(ctx context.Context, n *metanode.Node) error {
 	all := client.Session{Caller: n}
-	info, err := all.Open(ctx, "skip stripes", nodeName)
+	info, err := all.Open(ctx, "skip stripes", nodeName, 0)
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func open(t *testing.T) (*lossy, meta.SessionID) {
 	if _, err := (client.Files{Caller: direct}).Init(t.Context(), 0o755, 0, 0); err != nil {
 		t.Fatal(err)
 	}
-	info, err := client.Session{Caller: direct}.Open(t.Context(), "test", "")
+	info, err := client.Session{Caller: direct}.Open(t.Context(), "test", "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func Example_remote() {
 		defer service.Close()
 
 		sessions := client.Session{Caller: client.Direct(service, 0)}
-		info, err := sessions.Open(ctx, "example", "")
+		info, err := sessions.Open(ctx, "example", "", 0)
 		if err != nil {
 			return err
 		}

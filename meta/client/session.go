@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"dos/chunk"
 	"dos/meta"
@@ -13,9 +14,10 @@ import (
 // session of the Caller.
 type Session struct{ Caller Caller }
 
-// Open begins a session. Its Caller speaks for none yet.
-func (s Session) Open(ctx context.Context, name, node string) (info session.Info, err error) {
-	err = s.Caller.Call(ctx, session.OpOpen, session.Open{Name: name, Node: node}, &info)
+// Open begins a session that lives until it is ended or, with a ttl, is not
+// renewed for so long (Keeper). Its Caller speaks for none yet.
+func (s Session) Open(ctx context.Context, name, node string, ttl time.Duration) (info session.Info, err error) {
+	err = s.Caller.Call(ctx, session.OpOpen, session.Open{Name: name, Node: node, TTL: ttl}, &info)
 	return info, err
 }
 

@@ -52,7 +52,7 @@ func begin(t *testing.T, s client.Sender) (client.Files, *client.Remote) {
 	if _, err := (client.Files{Caller: direct}).Init(t.Context(), 0o755, 0, 0); err != nil {
 		t.Fatalf("Init: %v", err)
 	}
-	info, err := client.Session{Caller: direct}.Open(t.Context(), "test", "here")
+	info, err := client.Session{Caller: direct}.Open(t.Context(), "test", "here", 0)
 	if err != nil {
 		t.Fatalf("Open session: %v", err)
 	}
@@ -328,7 +328,7 @@ func refusals(t *testing.T, s client.Sender) {
 	if err != nil || reply.Kind != meta.Invalid {
 		t.Errorf("a command that cannot be read = %+v, %v, want Invalid", reply, err)
 	}
-	_, err = client.Session{Caller: client.Direct(s, 0)}.Open(ctx, strings.Repeat("n", session.TextMax+1), "")
+	_, err = client.Session{Caller: client.Direct(s, 0)}.Open(ctx, strings.Repeat("n", session.TextMax+1), "", 0)
 	if err == nil || !strings.Contains(err.Error(), "256") {
 		t.Errorf("Open with a long name = %v, want an error that says how long", err)
 	}

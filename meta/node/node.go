@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
+	"dos/internal/boottime"
 	"dos/meta"
 	"dos/meta/client"
 	"dos/meta/members"
@@ -36,6 +38,8 @@ type Node struct {
 	machine *state.Machine
 	id      string
 	log     *slog.Logger
+	clock   func() time.Duration // boottime's
+	expiry  expiry
 }
 
 var (
@@ -55,7 +59,7 @@ func Open(c replica.Config) (*Node, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &Node{replica: r, machine: c.Machine, id: c.ID, log: log}, nil
+	return &Node{replica: r, machine: c.Machine, id: c.ID, log: log, clock: boottime.Now}, nil
 }
 
 // Close stops the member.
@@ -71,11 +75,15 @@ func (n *Node) Do(ctx context.Context, cmd state.Command) (state.Reply, error) {
 	case n.machine.IsCommand(cmd.Op):
 		return n.replica.Propose(ctx, cmd)
 	case n.machine.IsQuery(cmd.Op):
+		arrived := n.clock()
 		var reply state.Reply
 		err := n.replica.View(ctx, func(r state.Reader) error {
 			reply = n.machine.Answer(r, cmd.Op, cmd.Body)
 			return nil
 		})
+		if err == nil && cmd.Op == session.OpRenew && reply.Err() == nil {
+			n.renewed(cmd, arrived)
+		}
 		return reply, err
 	}
 	return state.Reply{}, fmt.Errorf("operation %#04x is unknown here: %w", uint16(cmd.Op), meta.Unsupported)

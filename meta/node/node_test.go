@@ -138,7 +138,7 @@ func TestPurgeAfterRestart(t *testing.T) {
 func bigFile(t *testing.T, n *Node) (client.Files, meta.Ino) {
 	t.Helper()
 	ctx := t.Context()
-	info, err := client.Session{Caller: n}.Open(ctx, "test", "")
+	info, err := client.Session{Caller: n}.Open(ctx, "test", "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func bigFile(t *testing.T, n *Node) (client.Files, meta.Ino) {
 func TestEndSessions(t *testing.T) {
 	n := start(t, t.TempDir())
 	ctx := t.Context()
-	info, err := client.Session{Caller: n}.Open(ctx, "test", "")
+	info, err := client.Session{Caller: n}.Open(ctx, "test", "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"dos/meta"
@@ -26,8 +27,18 @@ const (
 
 // Run does, while this member leads, what commands left to be done in bounded
 // steps: removing the contents of deleted inodes, and giving up what ended
-// sessions held. It returns nil when ctx ends.
+// sessions held. It ends sessions that were not renewed in time. It returns nil
+// when ctx ends.
 func (n *Node) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { n.expire(ctx) })
+	n.work(ctx)
+	return nil
+}
+
+// work tends to the state each time it has moved.
+func (n *Node) work(ctx context.Context) {
 	for {
 		moved := n.replica.Moved() // before looking, so that nothing is missed
 		pause := tendEvery
@@ -40,7 +51,7 @@ func (n *Node) Run(ctx context.Context) error {
 			select {
 			case <-moved:
 			case <-ctx.Done():
-				return nil
+				return
 			}
 		}
 		wait := time.NewTimer(pause)
@@ -48,7 +59,7 @@ func (n *Node) Run(ctx context.Context) error {
 		case <-wait.C:
 		case <-ctx.Done():
 			wait.Stop()
-			return nil
+			return
 		}
 	}
 }
@@ -89,25 +100,20 @@ func (n *Node) purge(ctx context.Context) error {
 
 // endSessions goes on with sessions whose end was begun.
 func (n *Node) endSessions(ctx context.Context) error {
-	var after meta.SessionID
-	for {
-		var list session.Listed
-		if err := n.look(session.OpSessions, session.List{After: after, Limit: tendBatch}, &list); err != nil {
-			return err
+	var ending []meta.SessionID
+	if err := n.eachSession(func(s session.Info) {
+		if s.Ending {
+			ending = append(ending, s.ID)
 		}
-		for _, s := range list.Sessions {
-			after = s.ID
-			if !s.Ending {
-				continue
-			}
-			if err := (client.Session{Caller: n}).End(ctx, s.ID); err != nil {
-				return fmt.Errorf("end session %d: %w", s.ID, err)
-			}
-		}
-		if !list.More || len(list.Sessions) == 0 {
-			return nil
+	}); err != nil {
+		return err
+	}
+	for _, id := range ending {
+		if err := (client.Session{Caller: n}).End(ctx, id); err != nil {
+			return fmt.Errorf("end session %d: %w", id, err)
 		}
 	}
+	return nil
 }
 
 // look answers a query from what is applied here, which costs nobody anything:

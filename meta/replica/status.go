@@ -88,6 +88,11 @@ func (r *Replica) Leader() string {
 	return string(id)
 }
 
+// Leads reports whether this member leads, as far as it knows, and in which term.
+func (r *Replica) Leads() (term uint64, ok bool) {
+	return r.raft.CurrentTerm(), r.raft.State() == raft.Leader
+}
+
 // AddVoter makes a member that runs already, at an address that the Streams
 // understand, a voter of the group. Only the leader can.
 func (r *Replica) AddVoter(ctx context.Context, id, addr string) error {

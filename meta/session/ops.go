@@ -1,6 +1,8 @@
 package session
 
 import (
+	"time"
+
 	"dos/chunk"
 	"dos/meta"
 	"dos/meta/state"
@@ -16,6 +18,7 @@ const (
 	OpSession  state.Op = 0x0040 // Ask → Info
 	OpSessions state.Op = 0x0041 // List → Listed
 	OpSettled  state.Op = 0x0042 // IDs → Settlement
+	OpRenew    state.Op = 0x0043 // Ask → nothing
 )
 
 // Limits of this room.
@@ -32,6 +35,10 @@ const (
 	ListMax = 1024
 	// EndMax is how many held things one End gives up at most.
 	EndMax = 128
+	// TTLMin and TTLMax bound the time to live of a session that has one. The
+	// least leaves a client room for a lost request and a new leader.
+	TTLMin = 5 * time.Second
+	TTLMax = 5 * time.Minute
 	// IDsMax bounds the stripe IDs in one question.
 	IDsMax = 4096
 )
@@ -40,6 +47,9 @@ const (
 type Open struct {
 	Name string `cbor:"1,keyasint,omitempty"` // what it is, for people: "mount /dos"
 	Node string `cbor:"2,keyasint,omitempty"` // the machine it is on
+	// TTL is how long the session lives after it was renewed. Zero: until it is
+	// ended, for a client that cannot outlive the service or be outlived by it.
+	TTL time.Duration `cbor:"3,keyasint,omitempty"`
 }
 
 // Info describes a session.
@@ -55,6 +65,9 @@ type Info struct {
 	Ranges []Range `cbor:"6,keyasint,omitempty"`
 	// Ending says that the session is over and that what it held is being given up.
 	Ending bool `cbor:"7,keyasint,omitempty"`
+	// TTL is as in Open. Time is not the state's to measure: whoever runs the
+	// machine renews and ends.
+	TTL time.Duration `cbor:"8,keyasint,omitempty"`
 }
 
 // A Range is the stripe IDs from First to before End.
@@ -89,6 +102,7 @@ type Advance struct {
 }
 
 // Ask asks for one session: NotExist if there is none or it has wholly ended.
+// As a renewal it is Expired when nothing of the session is executed any more.
 type Ask struct {
 	ID meta.SessionID `cbor:"1,keyasint,omitempty"`
 }

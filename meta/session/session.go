@@ -26,6 +26,9 @@ func Register(m *state.Machine, releases ...Release) {
 	state.Query(m, OpSession, "session.session", ask)
 	state.Query(m, OpSessions, "session.sessions", list)
 	state.Query(m, OpSettled, "session.settled", settled)
+	state.Query(m, OpRenew, "session.renew", func(r state.Reader, req Ask) (struct{}, error) {
+		return struct{}{}, check(r, req.ID)
+	})
 }
 
 // counters is the row "2c".
@@ -93,11 +96,14 @@ func open(tx *state.Tx, req Open) (Info, error) {
 	if len(req.Name) > TextMax || len(req.Node) > TextMax {
 		return Info{}, fmt.Errorf("name of %d bytes, node of %d: %w", len(req.Name), len(req.Node), meta.TooLarge)
 	}
+	if req.TTL != 0 && (req.TTL < TTLMin || req.TTL > TTLMax) {
+		return Info{}, fmt.Errorf("a time to live of %v, not %v to %v: %w", req.TTL, TTLMin, TTLMax, meta.Invalid)
+	}
 	c := count(tx)
 	c.Session++
 	tx.Set(counterKey, state.Marshal(c))
 	// Nothing is below the first ID that the session can get.
-	info := Info{ID: c.Session, Name: req.Name, Node: req.Node, Opened: meta.At(tx.Now), Low: c.Stripe}
+	info := Info{ID: c.Session, Name: req.Name, Node: req.Node, Opened: meta.At(tx.Now), Low: c.Stripe, TTL: req.TTL}
 	put(tx, info)
 	return info, nil
 }

@@ -21,6 +21,7 @@ const module = "dos/"
 // may lists what each room may import of this module, tests aside. A trailing
 // slash means everything below. A room that is not listed may not exist.
 var may = map[string][]string{
+	"internal/boottime":    {},
 	"internal/disk":        {},
 	"internal/rpc":         {},
 	"internal/rpc/rpctest": {"internal/rpc"},
@@ -47,8 +48,8 @@ var may = map[string][]string{
 	"meta/members":   {"chunk", "meta", "meta/state", "meta/session"},
 	"meta/replica":   {"meta", "meta/state", "internal/disk"},
 	"meta/rpc":       {"chunk", "meta", "meta/", "internal/rpc"},
-	"meta/node":      {"chunk", "meta", "meta/", "internal/disk"},
-	"meta/client":    {"chunk", "meta", "meta/"},
+	"meta/node":      {"chunk", "meta", "meta/", "internal/disk", "internal/boottime"},
+	"meta/client":    {"chunk", "meta", "meta/", "internal/boottime"},
 	"meta/metatest":  {"chunk", "meta", "meta/"},
 
 	"procfs":         {"meta"},

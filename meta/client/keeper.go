@@ -1,0 +1,73 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"dos/internal/boottime"
+	"dos/meta"
+	"dos/meta/session"
+)
+
+const (
+	// SessionTTL is the time to live of a client's session: long enough for a new
+	// leader to be found, short enough that what a dead client held is free soon.
+	SessionTTL = 15 * time.Second
+	// renewals is how many renewals fit into a session's time to live.
+	renewals = 3
+	// trustMargin is how long before its end a session is not relied on any more,
+	// for clocks that run at different speeds and requests that are on their way.
+	trustMargin = 3 * time.Second
+)
+
+// A Keeper renews a session.
+type Keeper struct {
+	caller Caller
+	info   session.Info
+	clock  func() time.Duration
+	until  atomic.Int64 // a time.Duration of clock
+}
+
+// NewKeeper returns a Keeper of a session that was opened with a ttl, by a
+// request that was sent when boottime.Now was at opened.
+func NewKeeper(c Caller, info session.Info, opened time.Duration) *Keeper {
+	k := &Keeper{caller: c, info: info, clock: boottime.Now}
+	k.trust(opened)
+	return k
+}
+
+// trust notes that the service knew of the session at or after sent.
+func (k *Keeper) trust(sent time.Duration) {
+	k.until.Store(int64(sent + k.info.TTL - trustMargin))
+}
+
+// Valid reports whether the session is certainly not over. While it is not
+// valid, what the session holds may belong to others.
+func (k *Keeper) Valid() bool { return int64(k.clock()) < k.until.Load() }
+
+// Run renews the session until ctx ends, and then returns nil. It returns
+// meta.Expired when the session is over.
+func (k *Keeper) Run(ctx context.Context) error {
+	every := k.info.TTL / renewals
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		sent := k.clock()
+		attempt, cancel := context.WithTimeout(ctx, every)
+		err := k.caller.Call(attempt, session.OpRenew, session.Ask{ID: k.info.ID}, nil)
+		cancel()
+		switch {
+		case err == nil:
+			k.trust(sent)
+		case errors.Is(err, meta.Expired):
+			return err
+		}
+	}
+}
