@@ -167,6 +167,13 @@ func (p *pending) commit() error {
 	if err != nil {
 		return err
 	}
+	if s.rotated() && p.fsm.r.space != nil {
+		// Badger builds the table in memory before it writes it out. If others
+		// filled the disk, the reserve is given up by then.
+		if _, err := p.fsm.r.space.look(); err != nil {
+			p.fsm.r.cfg.Log.Debug("replica: looking at the disk", "err", err) // tend says it aloud
+		}
+	}
 	next, err := s.view()
 	if err != nil {
 		return err

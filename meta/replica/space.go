@@ -65,7 +65,8 @@ type space struct {
 	measure func(dir string) (room, error)
 
 	now      atomic.Int32 // the level
-	reported level        // tend's
+	reported level        // tend's, as the next
+	blind    bool         // the last look failed
 
 	mu   sync.Mutex
 	held bool  // the reserve has its room; guarded by mu
@@ -150,9 +151,13 @@ func (s *space) look() (room, error) {
 	return disk, nil
 }
 
-// report tells the log when the level is another than the last time. Only tend
-// calls it.
-func (s *space) report(disk room) {
+// report tells the log when what a look found is another thing than the last
+// time. Only tend calls it.
+func (s *space) report(disk room, err error) {
+	if blind := err != nil; blind != s.blind {
+		s.blind = blind
+		s.log.Warn("replica: looking at the disk", "dir", s.dir, "err", err)
+	}
 	now := s.level()
 	if now == s.reported {
 		return

@@ -71,7 +71,8 @@ type store struct {
 	log        *slog.Logger
 
 	roomMu sync.Mutex
-	roomy  int // memtables up to this number have their room, see keepRoom; guarded by roomMu
+	roomy  int  // memtables up to this number have their room, see keepRoom; guarded by roomMu
+	begun  bool // one was begun since rotated was asked; guarded by roomMu
 
 	mu      sync.Mutex
 	moved   *sync.Cond     // a view was closed
@@ -264,6 +265,7 @@ func (s *store) keepRoom() {
 			return
 		}
 		s.roomy++
+		s.begun = true
 		if err == nil {
 			size := s.db.Opts().MemTableSize + s.db.MaxBatchSize() + memtableSlack
 			err = errors.Join(unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size), f.Close())
@@ -272,6 +274,17 @@ func (s *store) keepRoom() {
 			s.log.Debug("replica: no room for a memtable", "path", path, "err", err)
 		}
 	}
+}
+
+// rotated reports whether a memtable was begun since it was last asked, so that
+// an earlier one is about to be written out.
+func (s *store) rotated() bool {
+	s.keepRoom()
+	s.roomMu.Lock()
+	defer s.roomMu.Unlock()
+	was := s.begun
+	s.begun = false
+	return was
 }
 
 // memtableSlack is more than Badger adds to the entries of one batch.

@@ -60,30 +60,40 @@ const (
 	tendEvery = time.Second
 	// lookEvery is how often it looks at the disk when there is nothing to
 	// propose: Badger writes by itself at times, and must find the reserve given
-	// up when others filled the disk.
-	lookEvery = 100 * time.Millisecond
+	// up when others filled the disk. It looks more often when less than
+	// nearFree is left, which a fast disk fills in two seconds.
+	lookEvery, lookOften = 100 * time.Millisecond, 10 * time.Millisecond
+	nearFree             = 4 << 30
 )
 
 // tend does what must be done all the time: record what was acknowledged, drop
 // old versions, look at the disk.
 func (r *Replica) tend() {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for looks := 1; ; looks++ {
-		if err := r.lookAtDisk(); err != nil {
-			r.fatal(err)
-			return
-		}
+	next := time.NewTimer(0)
+	defer next.Stop()
+	tended := time.Now()
+	for {
 		select {
-		case <-tick.C:
+		case <-next.C:
 		case <-r.quit:
 			return
 		case <-r.dead:
 			return
 		}
-		if looks%int(tendEvery/lookEvery) != 0 {
+		near, err := r.lookAtDisk()
+		if err != nil {
+			r.fatal(err)
+			return
+		}
+		if near {
+			next.Reset(lookOften)
+		} else {
+			next.Reset(lookEvery)
+		}
+		if time.Since(tended) < tendEvery {
 			continue
 		}
+		tended = time.Now()
 		if err := r.logs.recordAcked(); err != nil {
 			r.fatal(err)
 			return
@@ -92,25 +102,24 @@ func (r *Replica) tend() {
 	}
 }
 
-// lookAtDisk finds out how much space is left, and whether the directory is
+// lookAtDisk finds out whether little space is left, and whether the directory is
 // still there: if it was deleted, its open files go on working, and what they
 // took would be gone at the next start.
-func (r *Replica) lookAtDisk() error {
+func (r *Replica) lookAtDisk() (near bool, err error) {
 	path := filepath.Join(r.cfg.Dir, "current")
 	switch err := unix.Access(path, unix.F_OK); {
 	case errors.Is(err, unix.ENOENT):
-		return fmt.Errorf("%s is gone: the directory was deleted: %w", path, meta.Lost)
+		return false, fmt.Errorf("%s is gone: the directory was deleted: %w", path, meta.Lost)
 	case err != nil:
 		r.cfg.Log.Warn("replica: looking for the directory", "err", err)
 	}
 	disk, err := r.space.look()
+	r.space.report(disk, err)
 	if err != nil {
-		r.cfg.Log.Warn("replica: looking at the disk", "err", err)
-		return nil
+		return false, nil
 	}
-	r.space.report(disk)
 	r.space.keep()
-	return nil
+	return disk.writable < nearFree, nil
 }
 
 // cutLog takes a snapshot whenever the log has grown by enough.
