@@ -35,6 +35,7 @@ var errnos = map[meta.Kind]syscall.Errno{
 	meta.Unsupported:  syscall.ENOTSUP,
 	meta.Quota:        syscall.EDQUOT,
 	meta.TimedOut:     syscall.ETIMEDOUT,
+	meta.Leased:       syscall.EAGAIN,
 }
 
 // loud lists the kinds that a person should hear of whoever asked: the number

@@ -41,6 +41,7 @@ const (
 	Unsupported       // not for this kind of object
 	Quota             // over a limit that somebody set
 	TimedOut          // the time given is over
+	Leased            // another session has it to itself and is being asked to give it back
 	kinds             // the number of kinds; last
 )
 
@@ -67,6 +68,7 @@ var kindText = [kinds]string{
 	Unsupported:  "not supported",
 	Quota:        "over quota",
 	TimedOut:     "timed out",
+	Leased:       "leased to another session",
 }
 
 func (k Kind) Error() string {

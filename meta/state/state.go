@@ -39,7 +39,7 @@ type Command struct {
 type Reply struct {
 	Kind meta.Kind `cbor:"1,keyasint,omitempty"` // zero on success
 	Text string    `cbor:"2,keyasint,omitempty"` // of the error
-	Body []byte    `cbor:"3,keyasint,omitempty"`
+	Body []byte    `cbor:"3,keyasint,omitempty"` // the answer; of an error its detail, if it has one
 }
 
 // Err returns the error that the reply carries. errors.Is finds its kind.
@@ -261,8 +261,9 @@ func (m *Machine) Apply(s Store, cmd Command) Reply {
 		tx.rollback()
 	}
 	reply := m.reply(cmd.Op, body, err)
-	// A command that ended its own session has no slot any more to keep it in.
-	if cmd.Seq != 0 && m.admit(s, cmd) == nil {
+	// A command that ended its own session has no slot any more to keep it in. One
+	// that a lease was in the way of will be executed when it comes again.
+	if cmd.Seq != 0 && reply.Kind != meta.Leased && m.admit(s, cmd) == nil {
 		keep(s, cmd, reply)
 	}
 	return reply
@@ -293,5 +294,10 @@ func (m *Machine) reply(op Op, body []byte, err error) Reply {
 		return Reply{Kind: kind}
 	}
 	text := m.names[op] + ": " + err.Error()
-	return Reply{Kind: kind, Text: text[:min(len(text), maxText)]}
+	reply := Reply{Kind: kind, Text: text[:min(len(text), maxText)]}
+	var detailed interface{ Detail() []byte }
+	if errors.As(err, &detailed) {
+		reply.Body = detailed.Detail()
+	}
+	return reply
 }

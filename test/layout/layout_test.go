@@ -43,6 +43,7 @@ var may = map[string][]string{
 
 	"meta":           {"chunk"},
 	"meta/state":     {"meta"},
+	"meta/lease":     {"meta", "meta/state"},
 	"meta/session":   {"chunk", "meta", "meta/state"},
 	"meta/namespace": {"chunk", "meta", "meta/state", "meta/session"},
 	"meta/members":   {"chunk", "meta", "meta/state", "meta/session"},
