@@ -21,6 +21,10 @@ const (
 	// one in share of the time at most.
 	often = time.Minute
 	share = 50
+	// The same while stripes are short of their code: somebody writes them again,
+	// and whoever asks whether all is well waits for that.
+	oftenShort = time.Second
+	shareShort = 10
 )
 
 // compareAll compares at the start, after every change, and from time to time.
@@ -74,7 +78,11 @@ func (r *Repairer) pause(ok bool) time.Duration {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return min(r.config.Every, max(often, share*r.last.ended.Sub(r.last.started)))
+	took := r.last.ended.Sub(r.last.started)
+	if r.last.short > 0 && len(r.away) == 0 {
+		return min(r.config.Every, max(oftenShort, shareShort*took))
+	}
+	return min(r.config.Every, max(often, share*took))
 }
 
 // rest is how long to wait before the next comparison, when at least so much

@@ -61,8 +61,8 @@ func (fs *FS) drain(work context.Context, tick <-chan time.Time) error {
 	defer limit.Stop()
 	for {
 		left := fs.dirtyInodes()
-		if len(left) == 0 && !fs.startReaper(work, true) {
-			return nil
+		if len(left) == 0 {
+			return nil // what is not dropped yet goes with the session
 		}
 		now := time.Now()
 		for _, n := range left {

@@ -17,9 +17,9 @@ import (
 
 const (
 	// repairLimit bounds how long full redundancy may take to come back with
-	// as little data as there is here: stripes that a smaller code replaced
-	// are kept for a minute, for readers.
-	repairLimit = 4 * time.Minute
+	// as little data as there is here: what was written with a smaller code is
+	// written again when it has not changed for 10 s.
+	repairLimit = time.Minute
 	// errorLimit is what the design allows an operation that cannot succeed.
 	errorLimit = 30 * time.Second
 )
@@ -38,7 +38,7 @@ func TestPairs(t *testing.T) {
 	cluster.NeedFuse(t)
 	list := pairs()
 	if !*long {
-		list = list[:2]
+		list = list[:5]
 	}
 	m := cluster.Start(t, cluster.Dir(t)+"/data")
 	files := make(sample)
