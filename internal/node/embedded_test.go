@@ -149,6 +149,58 @@ func TestTwoFoldersLost(t *testing.T) {
 
 // Three folders go while it is down: what they had cannot be read, the rest
 // works, nothing starts empty by itself, and what comes back is used.
+// Stores that were being rebuilt when the process ended count as lost after the
+// next start, until they are whole.
+func TestRebuildingOutlivesARestart(t *testing.T) {
+	dir := t.TempDir()
+	e, stop := run(t, dir)
+	write(t, e, "f", random(1<<20))
+	until(t, e, "ok", func(s cluster.Status) bool { return s.Health().Word == cluster.OK })
+	stop()
+	for i := range 2 {
+		if err := os.RemoveAll(filepath.Join(dir, "chunk", fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// This start ends before anything is rebuilt: there is no repair in it.
+	e, err := openEmbedded(t.Context(), embeddedConfig{data: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.stores.repaired = func() bool { return false }
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- e.stores.Run(ctx) }()
+	for !e.stores.list[0].isRebuilding() || !e.stores.list[1].isRebuilding() {
+		if ctx.Err() != nil {
+			t.Fatal("the stores do not start empty")
+		}
+		time.Sleep(20 * time.Millisecond) // a poll; the stores start after settleTime
+	}
+	cancel()
+	if err := errors.Join(<-done, e.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	e, err = openEmbedded(t.Context(), embeddedConfig{data: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.stores.mayStartEmpty(e.stores.list[2]) {
+		t.Error("a third store would be given up while two are being rebuilt")
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the mark goes when they are whole, for good
+		e, stop = run(t, dir)
+		until(t, e, "ok", func(s cluster.Status) bool {
+			return s.Health().Word == cluster.OK && !e.stores.list[0].isRebuilding() && !e.stores.list[1].isRebuilding()
+		})
+		stop()
+	}
+}
+
 func TestThreeFoldersAway(t *testing.T) {
 	dir := t.TempDir()
 	e, stop := run(t, dir)

@@ -52,13 +52,12 @@ type stores struct {
 
 // store is one of them.
 type store struct {
-	member members.Store
+	member members.Store // ID, Ordinal and Path never change, the rest is guarded by mu
 	node   *chunknode.Node
 	bad    chan struct{} // one token: damage was found
 
-	mu         sync.Mutex
-	rebuilding bool // it started empty, and redundancy was not full since; guarded by mu
-	replace    bool // the administrator gave up what it had; guarded by mu
+	mu      sync.Mutex
+	replace bool // the administrator gave up what it had; guarded by mu
 }
 
 // newStores prepares the stores that are registered. list is in order of IDs.
@@ -92,6 +91,7 @@ func newStores(d *dataDir, list []members.Store, groups []chunk.Group, m client.
 // Run keeps the stores open until ctx ends.
 func (s *stores) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.watchRebuilt(ctx) })
 	for _, st := range s.list {
 		g.Go(func() error { return st.node.Run(ctx) })
 		g.Go(func() error { return st.scrubOnDamage(ctx) })
@@ -123,30 +123,14 @@ func (s *stores) Ready(ctx context.Context) error {
 
 // noticed hears of each change of a store's state.
 func (s *stores) noticed(st *store, now chunknode.State) {
-	switch {
-	case now.Up && now.Empty:
-		st.mu.Lock()
-		first := st.member.Incarnation == 0
-		st.rebuilding = !first
-		st.replace = false
-		st.mu.Unlock()
-		if first {
-			s.events.Add("store %d is new, in %s", st.member.ID, st.member.Path)
-		} else {
-			s.events.Add("store %d starts empty; its shards are being rebuilt", st.member.ID)
-			slog.Warn("node: a store starts empty, its shards are being rebuilt", "store", st.member.ID, "path", st.member.Path)
+	if now.Up {
+		s.register(st, now)
+	} else {
+		s.comesOrGoes()
+		if now.Why != nil && !errors.Is(now.Why, context.Canceled) && !errors.Is(now.Why, chunknode.ErrNotYet) { // else we stop or start
+			s.events.Add("store %d is lost: %v", st.member.ID, now.Why)
+			slog.Warn("node: a store is lost", "store", st.member.ID, "path", st.member.Path, "err", now.Why)
 		}
-		s.register(st, now)
-	case now.Up:
-		s.events.Add("store %d is up", st.member.ID)
-		s.register(st, now)
-	case errors.Is(now.Why, context.Canceled), errors.Is(now.Why, chunknode.ErrNotYet): // we stop or start
-	case now.Why != nil:
-		s.events.Add("store %d is lost: %v", st.member.ID, now.Why)
-		slog.Warn("node: a store is lost", "store", st.member.ID, "path", st.member.Path, "err", now.Why)
-	}
-	if s.changed != nil {
-		s.changed()
 	}
 	s.mu.Lock()
 	close(s.news)
@@ -158,21 +142,75 @@ func (s *stores) noticed(st *store, now chunknode.State) {
 const registerWait = 10 * time.Second
 
 // register tells the metadata service which contents a store has now, so that
-// a later start knows a store that lost them from one that is new.
+// a later start knows a store that lost them from one that is new, and goes on
+// to rebuild what was not rebuilt.
 func (s *stores) register(st *store, now chunknode.State) {
 	incarnation := binary.LittleEndian.Uint64(now.Incarnation[:]) | 1 // zero means none yet
 	st.mu.Lock()
-	same := st.member.Incarnation == incarnation
+	before := st.member.Incarnation
 	st.member.Incarnation = incarnation
+	if before != 0 && before != incarnation {
+		st.member.Rebuilding = true
+	}
+	if now.Empty {
+		st.replace = false
+	}
+	s.comesOrGoes() // before anybody can see it without the mark, or the mark without the change
 	member := st.member
 	st.mu.Unlock()
-	if same {
+	switch {
+	case before == 0:
+		s.events.Add("store %d is new, in %s", member.ID, member.Path)
+	case before != incarnation:
+		s.events.Add("store %d starts empty; its shards are being rebuilt", member.ID)
+		slog.Warn("node: a store starts empty, its shards are being rebuilt", "store", member.ID, "path", member.Path)
+	default:
+		s.events.Add("store %d is up", member.ID)
 		return
 	}
+	s.put(member)
+}
+
+func (s *stores) comesOrGoes() {
+	if s.changed != nil {
+		s.changed()
+	}
+}
+
+func (s *stores) put(member members.Store) {
 	ctx, cancel := context.WithTimeout(context.Background(), registerWait)
 	defer cancel()
 	if _, err := s.members.PutStore(ctx, member); err != nil {
 		slog.Error("node: a store is not registered", "store", member.ID, "err", err)
+	}
+}
+
+// rebuiltEvery is how often it is looked whether stores are rebuilt.
+const rebuiltEvery = time.Second
+
+// watchRebuilt takes the mark from stores that have all their shards again.
+func (s *stores) watchRebuilt(ctx context.Context) error {
+	tick := time.NewTicker(rebuiltEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		for _, st := range s.list {
+			st.mu.Lock()
+			done := st.member.Rebuilding && st.node.State().Up && s.repaired != nil && s.repaired()
+			if done {
+				st.member.Rebuilding = false
+			}
+			member := st.member
+			st.mu.Unlock()
+			if done {
+				s.events.Add("store %d is whole again", member.ID)
+				s.put(member)
+			}
+		}
 	}
 }
 
@@ -192,7 +230,7 @@ func (s *stores) mayStartEmpty(st *store) bool {
 	}
 	lost := 1
 	for _, other := range s.list {
-		if other != st && (!other.node.State().Up || s.isRebuilding(other)) {
+		if other != st && (!other.node.State().Up || other.isRebuilding()) {
 			lost++
 		}
 	}
@@ -200,13 +238,10 @@ func (s *stores) mayStartEmpty(st *store) bool {
 }
 
 // isRebuilding says whether a store that started empty still lacks shards.
-func (s *stores) isRebuilding(st *store) bool {
+func (st *store) isRebuilding() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.rebuilding && s.repaired != nil && s.repaired() {
-		st.rebuilding = false
-	}
-	return st.rebuilding
+	return st.member.Rebuilding
 }
 
 // Replace gives up what a lost store had.
@@ -334,7 +369,7 @@ func (s *stores) status(ctx context.Context) []cluster.Store {
 		switch {
 		case !now.Up:
 			c.State = cluster.Lost
-		case s.isRebuilding(st):
+		case st.isRebuilding():
 			c.State = cluster.Rebuilding
 		}
 		if now.Why != nil {

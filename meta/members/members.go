@@ -83,6 +83,9 @@ type Store struct {
 	// Incarnation changes when the store starts empty: what it had is lost.
 	Incarnation uint64 `cbor:"5,keyasint,omitempty"`
 	Out         bool   `cbor:"6,keyasint,omitempty"` // nothing new is to be put there: Place leaves it out
+	// Rebuilding says that the store started empty after it had contents, and
+	// that redundancy was not full since: it counts as lost still.
+	Rebuilding bool `cbor:"7,keyasint,omitempty"`
 }
 
 // Named names a machine.
