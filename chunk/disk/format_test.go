@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"dos/chunk"
 	"dos/chunk/storetest"
@@ -51,6 +52,10 @@ func testCheckpoint() *checkpoint {
 	return c
 }
 
+var testScrubbing = Scrubbing{
+	Next: chunk.ID{Stripe: 7, Index: 1}, Began: time.Unix(0, 999999999), Records: 3, Bytes: 4, Corrupt: 5, Finished: time.Unix(0, 6),
+}
+
 func checkpointBytes(t testing.TB, c *checkpoint) []byte {
 	var b bytes.Buffer
 	if err := c.write(&b); err != nil {
@@ -85,6 +90,9 @@ func TestGolden(t *testing.T) {
 			"0100000000000000" + "0200000000000000" + "01000000" + "01000000" + "88130000" + "01000000" +
 			"0200000000000000" + "0300000000000000" + "01000000" + "05000000" + "07000000" + "00010000" +
 			"0100000000000000" + "01000000" + "03000000" + "02000000" + "02000000" + "482f0fb0"},
+		{"scrub", testScrubbing.encode(testInc), "444f537363727562" + "01000000" + "55a27e50" + inc +
+			"0700000000000000" + "0100000000000000" + "ffc99a3b00000000" + "0300000000000000" + "0400000000000000" +
+			"0500000000000000" + "0600000000000000" + "156857f7"},
 	} {
 		got := hex.EncodeToString(test.got)
 		want := test.want + strings.Repeat("0", max(0, len(got)-len(test.want)))
@@ -208,6 +216,25 @@ func FuzzCheckpoint(f *testing.F) {
 		c, err := readCheckpoint(bytes.NewReader(b), int64(len(b)))
 		if err == nil && int64(len(checkpointBytes(t, c))) != int64(len(b)) {
 			t.Errorf("accepted %d bytes that are written as %d", len(b), len(checkpointBytes(t, c)))
+		}
+	})
+}
+
+func FuzzScrubbing(f *testing.F) {
+	f.Add(testScrubbing.encode(testInc))
+	f.Add(Scrubbing{}.encode(testInc))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) == scrubSize {
+			b = bytes.Clone(b)
+			le.PutUint32(b[12:], crc32.Checksum(b[:12], castagnoli))
+			le.PutUint32(b[scrubCRC:], crc32.Checksum(b[:scrubCRC], castagnoli))
+		}
+		p, err := decodeScrubbing(b, testInc)
+		if err != nil {
+			return
+		}
+		if again, err := decodeScrubbing(p.encode(testInc), testInc); err != nil || again != p {
+			t.Errorf("%+v, %v, want %+v", again, err, p)
 		}
 	})
 }

@@ -221,7 +221,7 @@ func ours(name string) bool {
 	if _, ok := segmentNumber(name); ok {
 		return true
 	}
-	for _, n := range []string{identityName, copyName, checkpointName, reserveName} {
+	for _, n := range []string{identityName, copyName, checkpointName, reserveName, scrubName} {
 		if name == n || name == n+newSuffix {
 			return true
 		}

@@ -22,6 +22,7 @@ import (
 const (
 	defaultRetry = time.Second
 	defaultRate  = 8 << 20
+	defaultSoon  = time.Minute
 	defaultPause = time.Hour
 )
 
@@ -43,7 +44,8 @@ type Config struct {
 
 	Retry      time.Duration // between attempts to open a lost folder; 1 s
 	ScrubRate  int           // bytes per second; 8 MiB
-	ScrubPause time.Duration // before each round of scrubbing; 1 h
+	ScrubSoon  time.Duration // after the start, before scrubbing goes on or begins; 1 min
+	ScrubPause time.Duration // between two rounds of scrubbing; 1 h
 }
 
 // A State says how a node is.
@@ -103,11 +105,14 @@ func New(c Config) (*Node, error) {
 	if c.ScrubRate == 0 {
 		c.ScrubRate = defaultRate
 	}
+	if c.ScrubSoon == 0 {
+		c.ScrubSoon = defaultSoon
+	}
 	if c.ScrubPause == 0 {
 		c.ScrubPause = defaultPause
 	}
-	if c.Retry < 0 || c.ScrubRate < 0 || c.ScrubPause < 0 {
-		return nil, errors.New("node: Retry, ScrubRate and ScrubPause must not be negative")
+	if c.Retry < 0 || c.ScrubRate < 0 || c.ScrubSoon < 0 || c.ScrubPause < 0 {
+		return nil, errors.New("node: Retry, ScrubRate, ScrubSoon and ScrubPause must not be negative")
 	}
 	return &Node{c: c, state: State{Since: time.Now(), Why: ErrNotYet}}, nil
 }

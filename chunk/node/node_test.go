@@ -29,6 +29,50 @@ func config(fsys disk.FS) Config {
 	}
 }
 
+// Scrubbing finds damage unasked, goes on after a restart where it was, and
+// does not begin again sooner than it should.
+func TestScrubGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fsys := new(disk.Mem)
+		c := config(fsys)
+		c.ScrubRate = 1 << 20
+		found := make(chan chunk.ID, 10)
+		c.Corrupt = func(id chunk.ID) { found <- id }
+		n, stop := run(t, c)
+		synctest.Wait()
+		for i := range 100 {
+			id := chunk.ID{Stripe: chunk.StripeID(i / 2), Index: uint8(i % 2)}
+			must(t, n.Put(t.Context(), id, storetest.Data(id, 1<<20)))
+		}
+		time.Sleep(defaultSoon + 60*time.Second + time.Millisecond)
+		stop()
+		f, err := fsys.Open("/store/segment-00000001") // read already
+		must(t, err)
+		_, err = f.WriteAt([]byte("flipped"), 3<<20)
+		must(t, err)
+		must(t, f.Close())
+
+		n, stop = run(t, c)
+		time.Sleep(defaultSoon + 45*time.Second)
+		synctest.Wait()
+		if got := n.Scrubbed(); got.Round.Finished.IsZero() || got.Round.Records != 100 || got.Corrupt != 0 {
+			t.Errorf("after the second start: %+v, want a round of 100 records that took both", got)
+		}
+		stop()
+		n, _ = run(t, c)
+		time.Sleep(30 * time.Minute)
+		synctest.Wait()
+		if got := n.Scrubbed(); got.Round.Records != 100 || got.Corrupt != 0 {
+			t.Errorf("half an hour after a round: %+v, want nothing new", got)
+		}
+		time.Sleep(30*time.Minute + 2*time.Minute)
+		synctest.Wait()
+		if got := n.Scrubbed(); got.Corrupt != 1 || len(found) != 1 {
+			t.Errorf("after the next round: %+v and %d shards reported, want one", got, len(found))
+		}
+	})
+}
+
 // run starts a node; stop ends it and checks that it ended well.
 func run(t *testing.T, c Config) (n *Node, stop func()) {
 	t.Helper()
@@ -224,7 +268,7 @@ func TestScrub(t *testing.T) {
 		fsys := new(disk.Mem)
 		c := config(fsys)
 		c.ScrubRate = 1 << 20
-		c.ScrubPause = time.Minute
+		c.ScrubSoon = time.Minute
 		found := make(chan chunk.ID, 10)
 		c.Corrupt = func(id chunk.ID) { found <- id }
 		n, _ := run(t, c)
@@ -236,12 +280,12 @@ func TestScrub(t *testing.T) {
 		// Wait for 1 round: 60 s of pause and 10 s for 10 MiB.
 		time.Sleep(69 * time.Second)
 		synctest.Wait()
-		if got := n.Scrubbed(); got.Last.Records != 0 || got.Records < 9 {
+		if got := n.Scrubbed(); !got.Round.Finished.IsZero() || got.Round.Records < 9 {
 			t.Errorf("after 69 s: %+v, want 9 records and no complete round", got)
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if got := n.Scrubbed(); got.Last.Records != 10 || got.Last.Bytes != 10<<20 || got.Corrupt != 0 {
+		if got := n.Scrubbed(); got.Round.Finished.IsZero() || got.Round.Records != 10 || got.Round.Bytes != 10<<20 || got.Corrupt != 0 {
 			t.Errorf("after 71 s: %+v, want a round of 10 records", got)
 		}
 

@@ -383,18 +383,16 @@ func (s *stores) status(ctx context.Context) []cluster.Store {
 	return list
 }
 
-// scrubbed adds up what scrubbing found, in all stores since the start.
+// scrubbed adds up what scrubbing does: the shards read in the rounds that are
+// under way or ended last, what was damaged since the start, and when every
+// store had been read as a whole.
 func (s *stores) scrubbed() (records, corrupt int64, oldest time.Time) {
 	for i, st := range s.list {
 		found := st.node.Scrubbed()
-		records += found.Records
+		records += found.Round.Records
 		corrupt += found.Corrupt
-		finished := found.Last.Began.Add(found.Last.Took)
-		if found.Last.Began.IsZero() {
-			finished = time.Time{}
-		}
-		if i == 0 || finished.Before(oldest) {
-			oldest = finished
+		if i == 0 || found.Round.Finished.Before(oldest) {
+			oldest = found.Round.Finished
 		}
 	}
 	return records, corrupt, oldest
