@@ -16,6 +16,9 @@ const (
 	// askMax bounds how many answers one window may take: a window of single
 	// bytes, 4096 in an answer, is more than anybody folds.
 	askMax = 64
+	// piecesMax is how many pieces are made one at a time: as many as one command
+	// may replace. A window of more takes several rounds.
+	piecesMax = 4096
 )
 
 // file folds one file, and reports whether it needs no more folding.
@@ -66,6 +69,7 @@ func (f *Folder) walk(ctx context.Context, file uint64) (done bool, err error) {
 			if pieces == nil {
 				continue
 			}
+			pieces = pieces[:min(len(pieces), piecesMax)]
 			err := f.rewrite(ctx, file, l, pieces)
 			if err == nil {
 				changed = true

@@ -65,7 +65,7 @@ type Files interface {
 	Layout(ctx context.Context, file uint64, off, size int64) (Layout, error)
 	// Swap replaces what the file has in the ranges of the extents, which hold
 	// the same bytes, if it is still at that version, else ErrConflict.
-	// stripes are the new ones. done says that the file needs no more folding;
+	// stripes are the new ones; at most 4096 extents may be replaced. done says that the file needs no more folding;
 	// low is the low-water mark of the data path.
 	Swap(ctx context.Context, file, version uint64, extents []Extent, stripes []chunk.Stripe, done bool, low chunk.StripeID) error
 }

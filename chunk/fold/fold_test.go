@@ -176,6 +176,13 @@ func (s *files) Swap(ctx context.Context, n, version uint64, extents []Extent, s
 			return fmt.Errorf("stripe %d is below the low-water mark %d", stripe.ID, low)
 		}
 	}
+	replaced := 0
+	for _, e := range extents {
+		replaced += len(clip(f.extents, e.Off, e.end()))
+	}
+	if replaced > 4096 {
+		return fmt.Errorf("%d extents are replaced", replaced)
+	}
 	f.put(extents, stripes)
 	if done {
 		f.pending = false
@@ -356,6 +363,27 @@ func TestFold(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A window of more pieces than one command may replace is folded in parts.
+func TestVeryManyPieces(t *testing.T) {
+	run(t, func(t *testing.T, s *files, c *stripetest.Cluster, folder *Folder) {
+		const pieces = 5_000
+		s.limit = 1024
+		for i := range pieces {
+			s.write(t, 1, int64(i)*300, random(300))
+		}
+		for range 5 {
+			once(t, folder)
+		}
+		s.check(t, 1)
+		if n := len(s.all[1].extents); n != 1 || s.all[1].pending {
+			t.Errorf("%d extents are left, to be folded: %v", n, s.all[1].pending)
+		}
+		if st := folder.Status(); st.Errors != 0 {
+			t.Errorf("%+v", st)
+		}
+	})
 }
 
 func TestSettle(t *testing.T) {
