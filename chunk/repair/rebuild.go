@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"dos/chunk"
 )
@@ -21,8 +22,10 @@ func (r *Repairer) work(ctx context.Context) error {
 		if err != nil {
 			return nil
 		}
+		r.begin()
 		r.repair(ctx, it)
 		r.queue.finish(it)
+		r.end()
 		r.noteFull()
 	}
 }
@@ -403,6 +406,25 @@ func (r *Repairer) rebuilt(bytes int64) {
 	defer r.mu.Unlock()
 	r.done.rebuilt++
 	r.done.bytes += bytes
+	r.spell.bytes += bytes
+}
+
+// begin and end are called before and after work on a stripe.
+func (r *Repairer) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spell.began.IsZero() {
+		r.spell.began = time.Now()
+	}
+}
+
+func (r *Repairer) end() {
+	busy, _ := r.queue.busy()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spell.stripes++; busy == 0 {
+		r.spell = spell{}
+	}
 }
 
 func (r *Repairer) collected(shards, stripes int64) {

@@ -101,6 +101,7 @@ type Repairer struct {
 	current    *pass                       // the one that runs, or nil; guarded by mu
 	passes     uint64                      // comparisons begun; guarded by mu
 	done       progress                    // guarded by mu
+	spell      spell                       // guarded by mu
 	lostLogged int                         // lines in this comparison; guarded by mu
 }
 

@@ -590,6 +590,29 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
+// While it rebuilds it says how far it is, how fast, and for how much longer.
+func TestProgress(t *testing.T) {
+	run(t, 6, func(b *bench) {
+		for range 40 {
+			b.write(1 << 20) // shards of 256 KiB
+		}
+		b.repair.rate.perSecond = 1 << 20
+		defer b.start()()
+		b.untilFull()
+		b.cluster.Faulty(2).Lose()
+		b.repair.Notify()
+		b.until(time.Minute, "rebuilding", func(s Status) bool { return s.Done >= 20 })
+		s := b.repair.Status()
+		if s.Done+s.Queued != 40 || s.Rate < 900<<10 || s.Rate > 1300<<10 || s.Left < 3*time.Second || s.Left > 7*time.Second {
+			b.Errorf("half-way: %+v", s)
+		}
+		b.untilFull()
+		if s := b.repair.Status(); s.Done != 0 || s.Rate != 0 || s.Left != 0 {
+			b.Errorf("at the end: %+v", s)
+		}
+	})
+}
+
 func TestRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := rate{perSecond: 1000}

@@ -55,6 +55,13 @@ type progress struct {
 	lastFull          time.Time
 }
 
+// A spell is the time since there was last nothing to rebuild.
+type spell struct {
+	began   time.Time
+	stripes int64 // done
+	bytes   int64 // of shards rebuilt
+}
+
 // A Status says how redundant the stripes are. The counts of stripes are those
 // of the last comparison that ended (of the running one during the first), kept
 // up to date as stripes are rebuilt.
@@ -66,7 +73,11 @@ type Status struct {
 	Lost       int64 // unreadable now
 	Short      int64 // with a narrower code than wanted
 
-	Queued    int64     // stripes that wait to be rebuilt or looked at
+	Queued int64         // stripes that wait to be rebuilt or looked at
+	Done   int64         // since none waited last
+	Rate   int64         // bytes of shards rebuilt in a second, since then
+	Left   time.Duration // about, until none waits; zero if that is not known
+
 	Rebuilt   int64     // shards rebuilt since the start
 	Bytes     int64     // and their bytes
 	Collected int64     // shards of no stripe, deleted since the start
@@ -88,7 +99,7 @@ func (r *Repairer) Status() Status {
 	if p.number == 0 && r.current != nil {
 		p = r.current
 	}
-	return Status{
+	s := Status{
 		Stripes: p.total(), Full: p.counts[full], Degraded: p.counts[degraded],
 		Endangered: p.counts[endangered], Lost: p.counts[lost], Short: p.short,
 		Queued:  int64(busy),
@@ -97,6 +108,14 @@ func (r *Repairer) Status() Status {
 		Running:  r.current != nil || busy > 0,
 		Complete: r.complete(busy, dropped),
 	}
+	if busy > 0 && !r.spell.began.IsZero() {
+		took := max(time.Since(r.spell.began), time.Millisecond)
+		s.Done, s.Rate = r.spell.stripes, int64(float64(r.spell.bytes)/took.Seconds())
+		if s.Done > 0 {
+			s.Left = time.Duration(float64(took) / float64(s.Done) * float64(busy))
+		}
+	}
+	return s
 }
 
 // complete reports whether redundancy is known to be full. Called with mu held.

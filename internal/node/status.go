@@ -33,7 +33,7 @@ func (e *Embedded) Status(ctx context.Context) (cluster.Status, error) {
 	s.Stripes = cluster.Redundancy{
 		Full: r.Full, Short: r.Short, Degraded: r.Degraded, Endangered: r.Endangered, Lost: r.Lost,
 	}
-	s.Repair = cluster.Repair{Running: r.Running, Done: r.Rebuilt, Total: r.Rebuilt + r.Queued}
+	s.Repair = cluster.Repair{Running: r.Running, Done: r.Done, Total: r.Done + r.Queued, Rate: r.Rate, Left: r.Left.Round(time.Second)}
 	s.Spare = spare(want, live, r.Complete)
 
 	records, corrupt, finished := e.stores.scrubbed()
