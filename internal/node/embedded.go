@@ -34,8 +34,9 @@ import (
 const nodeName = "local"
 
 // advanceEvery is how often the low-water mark is told to the metadata service
-// when no write carries it, so that what failed writes left can be collected.
-const advanceEvery = time.Minute
+// when no write carries it, so that what died or what failed writes left can be
+// collected.
+const advanceEvery = 5 * time.Second
 
 // An Embedded is a cluster in this process. Open makes it, Run does its work.
 type Embedded struct {

@@ -349,14 +349,19 @@ func TestStripeTable(t *testing.T) {
 	w := newWorld(t)
 	f, g := w.file("f"), w.file("g")
 	first := w.reserve(10)
+	var again meta.Write // of the first stripe
 	put := func(ino meta.Ino, id chunk.StripeID, size uint32, code chunk.Code) {
 		t.Helper()
 		s := chunk.Stripe{ID: id, Len: size, Code: code}
 		for i := range code.Shards() {
 			s.Stores = append(s.Stores, chunk.StoreID(i+1))
 		}
-		if _, err := w.write(meta.Write{Ino: ino, Extents: []meta.Extent{{Off: int64(id) << 22, Len: int64(size), Stripe: id}}, Stripes: []chunk.Stripe{s}}); err != nil {
+		command := meta.Write{Ino: ino, Extents: []meta.Extent{{Off: int64(id) << 22, Len: int64(size), Stripe: id}}, Stripes: []chunk.Stripe{s}}
+		if _, err := w.write(command); err != nil {
 			t.Fatal(err)
+		}
+		if id == first {
+			again = command
 		}
 	}
 	put(f, first, 1000, chunk.Code{K: 1, M: 2})
@@ -412,6 +417,26 @@ func TestStripeTable(t *testing.T) {
 	if reply := must[namespace.DeadReply](w, namespace.OpDead, namespace.Dead{Before: died, Limit: 10}); len(reply.Stripes) != 0 {
 		t.Errorf("dead before they died: %+v", reply)
 	}
+	// The write may come once more, from a client that got no answer. It must not
+	// make a stripe again whose shards are gone.
+	if reply := must[namespace.DeadReply](w, namespace.OpDead, namespace.Dead{Before: died + 1, Limit: 3}); len(reply.Stripes) != 0 {
+		t.Errorf("dead while they may still be named: %+v", reply)
+	}
+	must[struct{}](w, namespace.OpBury, namespace.StripeIDs{IDs: []chunk.StripeID{first}})
+	if _, err := try[meta.Attr](w, namespace.OpWrite, again); kindOf(err) != meta.Conflict {
+		t.Errorf("the write of a dead stripe, sent once more: %v", err)
+	}
+	garbage := func() (list []chunk.StripeID) {
+		all := namespace.StripeIDs{IDs: []chunk.StripeID{0, first, first + 2, first + 3, first + 4, first + 9, first + 10}}
+		for _, id := range must[namespace.StripeIDs](w, namespace.OpUnnamed, all).IDs {
+			list = append(list, id-first)
+		}
+		return list
+	}
+	if got := garbage(); len(got) != 0 {
+		t.Errorf("garbage of a session that may still name it: %v", got)
+	}
+	must[struct{}](w, session.OpAdvance, session.Advance{Low: first + 5})
 	reply := must[namespace.DeadReply](w, namespace.OpDead, namespace.Dead{Before: died + 1, Limit: 3})
 	if len(reply.Stripes) != 3 || !reply.More || reply.Stripes[0].Stripe.ID != first || reply.Stripes[0].Died != died {
 		t.Errorf("dead: %+v", reply)
@@ -424,17 +449,6 @@ func TestStripeTable(t *testing.T) {
 	}
 	w.check()
 
-	garbage := func() (list []chunk.StripeID) {
-		all := namespace.StripeIDs{IDs: []chunk.StripeID{0, first, first + 2, first + 3, first + 4, first + 9, first + 10}}
-		for _, id := range must[namespace.StripeIDs](w, namespace.OpUnnamed, all).IDs {
-			list = append(list, id-first)
-		}
-		return list
-	}
-	if got := garbage(); len(got) != 0 {
-		t.Errorf("garbage of a session that may still name it: %v", got)
-	}
-	must[struct{}](w, session.OpAdvance, session.Advance{Low: first + 5})
 	if got, want := garbage(), []chunk.StripeID{0, 4}; !slices.Equal(got, want) {
 		t.Errorf("garbage below the mark: got %v, want %v", got, want)
 	}

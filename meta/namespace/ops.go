@@ -241,7 +241,8 @@ type StripesReply struct {
 }
 
 // Dead asks for at most Limit dead stripes that died before a time, the longest
-// dead first.
+// dead first. Those that the session which reserved them may still name are not
+// among them, and are not buried.
 type Dead struct {
 	Before meta.Time `cbor:"1,keyasint,omitempty"`
 	Limit  int       `cbor:"2,keyasint,omitempty"`

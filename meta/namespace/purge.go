@@ -5,6 +5,7 @@ import (
 
 	"dos/chunk"
 	"dos/meta"
+	"dos/meta/session"
 	"dos/meta/state"
 )
 
@@ -192,6 +193,7 @@ func bury(tx *state.Tx, req StripeIDs) (none, error) {
 	if len(req.IDs) > ListMax {
 		return none{}, fmt.Errorf("%d stripes of at most %d: %w", len(req.IDs), ListMax, meta.TooLarge)
 	}
+	settled := session.Settler(tx)
 	for _, id := range req.IDs {
 		s, ok := load[StripeInfo](tx, stripeKey(id))
 		if !ok {
@@ -199,6 +201,9 @@ func bury(tx *state.Tx, req StripeIDs) (none, error) {
 		}
 		if s.Live > 0 {
 			return none{}, fmt.Errorf("stripe %d lives: %w", id, meta.Conflict)
+		}
+		if !settled(id) {
+			continue // dead does not list it yet
 		}
 		tx.Delete(deadKey(s.Died, id))
 		tx.Delete(stripeKey(id))
@@ -212,12 +217,19 @@ func dead(r state.Reader, req Dead) (DeadReply, error) {
 		return DeadReply{}, err
 	}
 	var reply DeadReply
+	settled := session.Settler(r)
 	for k := range r.Scan([]byte("g"), deadKey(req.Before, 0)) {
 		if len(reply.Stripes) == limit {
 			reply.More = true
 			break
 		}
 		id := chunk.StripeID(second(k))
+		if !settled(id) {
+			// Its write may be sent once more by a client that got no answer. The row
+			// is what refuses it: without it the stripe would be made again, of
+			// shards that are gone.
+			continue
+		}
 		s, ok := load[StripeInfo](r, stripeKey(id))
 		if !ok {
 			panic(fmt.Sprintf("namespace: dead stripe %d has no row", id))
