@@ -19,6 +19,7 @@ import (
 	"dos/chunk"
 	"dos/fuse"
 	"dos/internal/node"
+	"dos/internal/quietlog"
 )
 
 // memoryLimit makes the collector work harder before the process grows beyond
@@ -83,7 +84,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if c.background {
 		return background(ctx, c, stdout, stderr)
 	}
-	slog.SetDefault(slog.New(slog.NewTextHandler(stderr, nil)))
+	slog.SetDefault(slog.New(quietlog.New(slog.NewTextHandler(stderr, nil))))
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}

@@ -131,6 +131,7 @@ func (fs *FS) buffer(ctx context.Context, n *inode, p []byte, off int64, how Wri
 		return 0, meta.TooLarge
 	}
 	if err := fs.checkRoom(ctx, int64(len(p))); err != nil {
+		fs.cfg.Log.Warn("vfs: writing is refused: the stores have no room", "inode", uint64(n.ino), "bytes", len(p))
 		return 0, err
 	}
 	done := 0

@@ -125,14 +125,13 @@ func (l *layout) plan(g gap, list []fetch) ([]fetch, error) {
 	return list, nil
 }
 
-// readError turns what the data path says into a kind, and tells the log which
-// bytes of which file are affected.
+// readError turns what the data path says into a kind, and adds which bytes of
+// which file are affected.
 func (fs *FS) readError(n *inode, g gap, err error) error {
 	switch {
 	case errors.Is(err, chunk.ErrTooFew), errors.Is(err, chunk.ErrCorrupt),
 		errors.Is(err, chunk.ErrNotExist), errors.Is(err, chunk.ErrLost), errors.Is(err, meta.Lost):
-		fs.warn("vfs: data cannot be read", "inode", uint64(n.ino), "offset", g.off, "bytes", len(g.p), "err", err)
-		return fmt.Errorf("%w: %w", meta.Lost, err)
+		return fmt.Errorf("inode %d, %d bytes at %d: %w: %w", n.ino, len(g.p), g.off, meta.Lost, err)
 	}
 	return err
 }

@@ -22,8 +22,6 @@ const (
 	maxCommits = 64
 	// roomAge is how old an answer about free space may be while data is dirty.
 	roomAge = time.Second
-	// logPause is the least time between two lines of the log about faults.
-	logPause = time.Second
 )
 
 // Run stores what is written until ctx ends; then it stores the rest, for at
@@ -259,21 +257,4 @@ func (fs *FS) SyncAll(ctx context.Context) error {
 		g.Go(func() error { return fs.sync(ctx, n, false) })
 	}
 	return g.Wait()
-}
-
-// warn tells the log about a fault: one line a second, with a count of those
-// that were left out.
-func (fs *FS) warn(msg string, args ...any) {
-	fs.logMu.Lock()
-	defer fs.logMu.Unlock()
-	now := time.Now()
-	if !fs.logged.IsZero() && now.Sub(fs.logged) < logPause {
-		fs.unlogged++
-		return
-	}
-	if fs.unlogged > 0 {
-		args = append(args, "similar", fs.unlogged)
-	}
-	fs.logged, fs.unlogged = now, 0
-	fs.cfg.Log.Warn(msg, args...)
 }

@@ -42,7 +42,7 @@
 // # Locks
 //
 // In order: inode.names of directories by number, inode.life, inode.op,
-// Dir.mu, inode.mu, then FS.mu, budget.mu, layouts.mu, room.mu and logMu, which are leaves. The
+// Dir.mu, inode.mu, then FS.mu, budget.mu, layouts.mu and room.mu, which are leaves. The
 // first four are held across calls to Meta and Data; who waits for them can give
 // up. A driver, which stores and commits one inode's data, takes none of those
 // four, so an operation that holds them may wait for it. Reads take inode.mu
@@ -107,10 +107,6 @@ type FS struct {
 	toDrop    []meta.Ino          // that Meta shall drop
 	reaping   bool
 	stopped   bool
-
-	logMu    sync.Mutex
-	logged   time.Time // guarded by logMu
-	unlogged int       // guarded by logMu
 }
 
 const (

@@ -286,7 +286,7 @@ func (fs *FS) finish(n *inode, err error) {
 		return
 	}
 	if !n.orphan() {
-		fs.warn("vfs: data cannot be stored", "inode", uint64(n.ino), "err", err, "retry", n.backoff)
+		fs.cfg.Log.Warn("vfs: data cannot be stored", "inode", uint64(n.ino), "err", err, "retry", n.backoff)
 	}
 	if unknown {
 		for _, l := range n.queue {
@@ -322,7 +322,7 @@ func (fs *FS) lose(n *inode, err error) {
 	if bytes > 0 && !n.orphan() && !errors.Is(err, meta.NotExist) {
 		n.lost++
 		n.lostErr, n.lostNew = err, true
-		fs.warn("vfs: written data is dropped", "inode", uint64(n.ino), "bytes", bytes, "err", err)
+		fs.cfg.Log.Warn("vfs: written data is dropped", "inode", uint64(n.ino), "bytes", bytes, "err", err)
 	}
 	n.run = 0
 	fs.tidy(n)

@@ -23,6 +23,7 @@ const module = "dos/"
 var may = map[string][]string{
 	"internal/boottime":    {},
 	"internal/disk":        {},
+	"internal/quietlog":    {},
 	"internal/rpc":         {},
 	"internal/rpc/rpctest": {"internal/rpc"},
 	"internal/admin":       {"meta"},
