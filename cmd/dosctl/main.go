@@ -221,7 +221,13 @@ func restore(ctx context.Context, c command) error {
 		return err
 	}
 	defer f.Close()
-	return node.Restore(ctx, c.data, bufio.NewReader(f))
+	if err := node.Restore(ctx, c.data, bufio.NewReader(f)); err != nil {
+		return err
+	}
+	fmt.Fprintln(c.out, "restored: the tree is as it was when the dump was made.")
+	fmt.Fprintln(c.out, "The next dosmount deletes data that was written since, for nothing names it any more;")
+	fmt.Fprintln(c.out, "if you kept the old meta folder and want to go back to it, do so before.")
+	return nil
 }
 
 // dial finds out whether a dos runs on the data directory.
