@@ -25,6 +25,7 @@ var may = map[string][]string{
 	"internal/disk":        {},
 	"internal/quietlog":    {},
 	"internal/rpc":         {},
+	"internal/trust":       {},
 	"internal/rpc/rpctest": {"internal/rpc"},
 	"internal/admin":       {"meta"},
 	"internal/fleet":       {"chunk", "meta", "meta/members", "procfs/cluster", "procfs/nodes"},

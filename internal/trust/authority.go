@@ -1,0 +1,203 @@
+package trust
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/url"
+	"time"
+)
+
+const (
+	// authorityLife and certificateLife are how long certificates are good. A
+	// certificate is renewed when a third of its life is left.
+	authorityLife   = 30 * 365 * 24 * time.Hour
+	certificateLife = 365 * 24 * time.Hour
+	// backdate is how long before it is made a certificate is good, for peers
+	// whose clocks are behind.
+	backdate = 24 * time.Hour
+)
+
+// An Authority signs the certificates of a cluster.
+type Authority struct {
+	cert *x509.Certificate
+	key  crypto.Signer
+}
+
+// NewAuthority makes an authority with a new key.
+func NewAuthority(cluster ClusterID) (*Authority, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	serial, err := newSerial()
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "dos cluster " + hex.EncodeToString(cluster[:])},
+		NotBefore: now.Add(-backdate), NotAfter: now.Add(authorityLife),
+		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	return &Authority{cert, key}, nil
+}
+
+// newSerial draws 127 bits.
+func newSerial() (*big.Int, error) {
+	return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+}
+
+// The types of PEM blocks.
+const (
+	certBlock = "CERTIFICATE"
+	keyBlock  = "PRIVATE KEY"
+)
+
+// PEM is the authority with its key: a secret.
+func (a *Authority) PEM() ([]byte, error) {
+	key, err := keyPEM(a.key)
+	if err != nil {
+		return nil, err
+	}
+	return append(a.CertPEM(), key...), nil
+}
+
+// CertPEM is the authority's certificate.
+func (a *Authority) CertPEM() []byte { return certPEM(a.cert.Raw) }
+
+func certPEM(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: certBlock, Bytes: der})
+}
+
+func keyPEM(key crypto.Signer) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: der}), nil
+}
+
+// ParseAuthority reads what PEM wrote.
+func ParseAuthority(text []byte) (*Authority, error) {
+	certs, key, err := parsePEM(text)
+	if err != nil {
+		return nil, err
+	}
+	if len(certs) != 1 || key == nil || !certs[0].IsCA {
+		return nil, errors.New("trust: not an authority")
+	}
+	return &Authority{certs[0], key}, nil
+}
+
+// parsePEM reads certificates and at most one key.
+func parsePEM(text []byte) (certs []*x509.Certificate, key crypto.Signer, err error) {
+	for {
+		var block *pem.Block
+		if block, text = pem.Decode(text); block == nil {
+			return certs, key, nil
+		}
+		switch block.Type {
+		case certBlock:
+			cert, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return nil, nil, fmt.Errorf("trust: %w", err)
+			}
+			certs = append(certs, cert)
+		case keyBlock:
+			parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+			if err != nil {
+				return nil, nil, fmt.Errorf("trust: %w", err)
+			}
+			signer, ok := parsed.(crypto.Signer)
+			if !ok || key != nil {
+				return nil, nil, errors.New("trust: more than one key, or one that cannot sign")
+			}
+			key = signer
+		default:
+			return nil, nil, fmt.Errorf("trust: unexpected %.40q", block.Type)
+		}
+	}
+}
+
+// Hash is the SHA-256 of the authority's certificate, in hexadecimal digits:
+// what a join token names.
+func (a *Authority) Hash() string { return hashOf(a.cert) }
+
+func hashOf(cert *x509.Certificate) string {
+	sum := sha256.Sum256(cert.Raw)
+	return hex.EncodeToString(sum[:])
+}
+
+// Sign gives an identity to the key of a request, which proves that the
+// requester has it (RFC 2986). What else the request says is not looked at.
+func (a *Authority) Sign(request []byte, id Identity) (cert []byte, err error) {
+	csr, err := x509.ParseCertificateRequest(request)
+	if err != nil {
+		return nil, fmt.Errorf("%w: certificate request: %v", ErrRefused, err)
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("%w: certificate request: %v", ErrRefused, err)
+	}
+	if _, ok := csr.PublicKey.(*ecdsa.PublicKey); !ok {
+		return nil, fmt.Errorf("%w: certificate request with a key of type %T", ErrRefused, csr.PublicKey)
+	}
+	if err := CheckName(id.Name); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrRefused, err)
+	}
+	serial, err := newSerial()
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: id.Name}, URIs: []*url.URL{id.uri()},
+		NotBefore: now.Add(-backdate), NotAfter: now.Add(certificateLife),
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+	}
+	if !id.IsNode() {
+		template.ExtKeyUsage = template.ExtKeyUsage[:1]
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, csr.PublicKey, a.key)
+	if err != nil {
+		return nil, err
+	}
+	return certPEM(der), nil
+}
+
+// A Request is a new key that wants a certificate.
+type Request struct {
+	CSR []byte // PKCS #10, DER
+	key crypto.Signer
+}
+
+// NewRequest makes a key.
+func NewRequest() (*Request, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return nil, err
+	}
+	return &Request{csr, key}, nil
+}

@@ -1,0 +1,234 @@
+package trust
+
+import (
+	"crypto/ecdsa"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// A Keyring is what one process shows and whom it admits: its own certificate,
+// the authorities of its cluster, and who was turned out. All of it may change
+// while connections are made. Its methods may be called concurrently.
+type Keyring struct {
+	mu      sync.RWMutex
+	self    Identity
+	own     tls.Certificate // guarded by mu, as all below
+	cas     []*x509.Certificate
+	pool    *x509.CertPool
+	revoked map[string]bool // serial numbers, in hexadecimal digits
+}
+
+// NewKeyring makes a keyring of an identity file's contents (see Credentials).
+func NewKeyring(credentials []byte) (*Keyring, error) {
+	k := new(Keyring)
+	return k, k.Replace(credentials)
+}
+
+// Credentials is an identity in one piece, as it is kept in files: the
+// certificate, its key, and the authorities to trust. It is a secret.
+func (r *Request) Credentials(cert []byte, authorities []byte) ([]byte, error) {
+	key, err := keyPEM(r.key)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(cert, key, authorities), nil
+}
+
+// Replace shows another certificate from now on, and trusts the authorities
+// that come with it.
+func (k *Keyring) Replace(credentials []byte) error {
+	certs, key, err := parsePEM(credentials)
+	switch {
+	case err != nil:
+		return err
+	case len(certs) < 2 || key == nil:
+		return errors.New("trust: not an identity: a certificate, its key and an authority are needed")
+	}
+	own, cas := certs[0], certs[1:]
+	if public, ok := own.PublicKey.(*ecdsa.PublicKey); !ok || !public.Equal(key.Public()) {
+		return errors.New("trust: the key is not the certificate's")
+	}
+	for _, ca := range cas {
+		if !ca.IsCA {
+			return errors.New("trust: a certificate that is no authority where one is needed")
+		}
+	}
+	pool := poolOf(cas...)
+	id, err := identify(own, pool)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.pool != nil && (id.Cluster != k.self.Cluster || id.Name != k.self.Name) {
+		return fmt.Errorf("trust: the certificate is of %v, not of %v", id, k.self)
+	}
+	k.self, k.cas, k.pool = id, cas, pool
+	k.own = tls.Certificate{Certificate: [][]byte{own.Raw}, PrivateKey: key, Leaf: own}
+	return nil
+}
+
+// Trust replaces the authorities and the serial numbers of revoked certificates.
+func (k *Keyring) Trust(authorities []byte, revoked []string) error {
+	cas, key, err := parsePEM(authorities)
+	switch {
+	case err != nil:
+		return err
+	case len(cas) == 0 || key != nil:
+		return errors.New("trust: not a list of authorities")
+	}
+	out := make(map[string]bool, len(revoked))
+	for _, serial := range revoked {
+		out[serial] = true
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.cas, k.pool, k.revoked = cas, poolOf(cas...), out
+	return nil
+}
+
+func poolOf(cas ...*x509.Certificate) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, ca := range cas {
+		pool.AddCert(ca)
+	}
+	return pool
+}
+
+// Self is who this process is.
+func (k *Keyring) Self() Identity {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.self
+}
+
+// Due reports whether the certificate should be renewed by now.
+func (k *Keyring) Due(now time.Time) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	leaf := k.own.Leaf
+	return now.After(leaf.NotAfter.Add(-leaf.NotAfter.Sub(leaf.NotBefore) / 3))
+}
+
+// Authorities are the certificates of those trusted, as PEM.
+func (k *Keyring) Authorities() []byte {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	var text []byte
+	for _, ca := range k.cas {
+		text = append(text, certPEM(ca.Raw)...)
+	}
+	return text
+}
+
+// identify says whom a certificate names if one of the pool signed it.
+func identify(cert *x509.Certificate, pool *x509.CertPool) (Identity, error) {
+	_, err := cert.Verify(x509.VerifyOptions{Roots: pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return Identity{}, fmt.Errorf("%w: the certificate was good from %s to %s; is a clock wrong?", ErrRefused,
+			cert.NotBefore.Format(time.RFC3339), cert.NotAfter.Format(time.RFC3339))
+	case err != nil:
+		return Identity{}, fmt.Errorf("%w: not a certificate of this cluster: %v", ErrRefused, err)
+	case len(cert.URIs) != 1:
+		return Identity{}, fmt.Errorf("%w: the certificate has %d identities", ErrRefused, len(cert.URIs))
+	}
+	return parseURI(cert.URIs[0])
+}
+
+// A Peer is who is at the other end of a connection.
+type Peer struct {
+	Identity
+	Serial string // of its certificate
+}
+
+// Peer says who is at the other end, or refuses it.
+func (k *Keyring) Peer(cs tls.ConnectionState) (Peer, error) {
+	if len(cs.PeerCertificates) == 0 {
+		return Peer{}, fmt.Errorf("%w: no certificate was shown", ErrRefused)
+	}
+	cert := cs.PeerCertificates[0]
+	k.mu.RLock()
+	pool, self := k.pool, k.self
+	serial := cert.SerialNumber.Text(16)
+	out := k.revoked[serial]
+	k.mu.RUnlock()
+	id, err := identify(cert, pool)
+	switch {
+	case err != nil:
+		return Peer{}, err
+	case id.Cluster != self.Cluster:
+		return Peer{}, fmt.Errorf("%w: %v is of another cluster", ErrRefused, id)
+	case out:
+		return Peer{}, fmt.Errorf("%w: the certificate of %v was revoked", ErrRefused, id)
+	}
+	return Peer{id, serial}, nil
+}
+
+// ServerConfig admits peers that speak one of protos (ALPN, RFC 7301) and have
+// an identity of the cluster, and anybody who speaks JoinProto alone.
+func (k *Keyring) ServerConfig(protos ...string) *tls.Config {
+	admit := &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		NextProtos:             protos,
+		SessionTicketsDisabled: true, // each connection shows what is good now
+		ClientAuth:             tls.RequireAnyClientCert,
+		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return k.certificate(), nil },
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			if cs.NegotiatedProtocol == "" { // crypto/tls lets some through without
+				return fmt.Errorf("%w: it speaks none of %q", ErrRefused, protos)
+			}
+			_, err := k.Peer(cs)
+			return err
+		},
+	}
+	join := admit.Clone()
+	join.NextProtos, join.ClientAuth, join.VerifyConnection = []string{JoinProto}, tls.NoClientCert, nil
+	config := admit.Clone()
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if slices.Equal(hello.SupportedProtos, []string{JoinProto}) {
+			return join, nil
+		}
+		return admit, nil
+	}
+	return config
+}
+
+// ClientConfig reaches a machine of the cluster: the one of that name, or any if
+// it is empty.
+func (k *Keyring) ClientConfig(name string, protos ...string) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: protos,
+		// Whom a certificate names is checked below: machines are known by name, not
+		// by address.
+		InsecureSkipVerify:   true,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return k.certificate(), nil },
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			peer, err := k.Peer(cs)
+			switch {
+			case err != nil:
+				return err
+			case !peer.IsNode() || name != "" && peer.Name != name:
+				return fmt.Errorf("%w: %v answers, where node %s should", ErrRefused, peer.Identity, name)
+			}
+			return nil
+		},
+	}
+}
+
+func (k *Keyring) certificate() *tls.Certificate {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	own := k.own
+	for _, ca := range k.cas { // joiners know the authority by its hash
+		own.Certificate = append(own.Certificate[:len(own.Certificate):len(own.Certificate)], ca.Raw)
+	}
+	return &own
+}

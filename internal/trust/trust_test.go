@@ -1,0 +1,429 @@
+package trust
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A realm is a cluster's authority.
+type realm struct {
+	t       testing.TB
+	cluster ClusterID
+	ca      *Authority
+}
+
+func newRealm(t testing.TB, n byte) *realm {
+	t.Helper()
+	r := &realm{t: t, cluster: ClusterID{n}}
+	var err error
+	if r.ca, err = NewAuthority(r.cluster); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// admit gives an identity to a new key.
+func (r *realm) admit(id Identity) []byte {
+	r.t.Helper()
+	req, err := NewRequest()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	cert, err := r.ca.Sign(req.CSR, id)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	text, err := req.Credentials(cert, r.ca.CertPEM())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return text
+}
+
+func (r *realm) ring(name string, rights Rights) *Keyring {
+	r.t.Helper()
+	k, err := NewKeyring(r.admit(Identity{r.cluster, name, rights}))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return k
+}
+
+// meet has a client connect to a server, and says what each side thought.
+func meet(t *testing.T, server, client *tls.Config) (atServer, atClient error) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	served := make(chan error, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err == nil {
+			conn.SetDeadline(time.Now().Add(10 * time.Second))
+			s := tls.Server(conn, server)
+			if err = s.Handshake(); err == nil {
+				_, err = s.Write([]byte("hello"))
+			}
+			conn.Close()
+		}
+		served <- err
+	}()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	c := tls.Client(conn, client)
+	err = c.Handshake()
+	if err == nil {
+		_, err = io.ReadFull(c, make([]byte, 5))
+	}
+	conn.Close()
+	return <-served, err
+}
+
+func TestWhoIsAdmitted(t *testing.T) {
+	r, other := newRealm(t, 1), newRealm(t, 1) // the same cluster ID, another authority
+	server := r.ring("a", Member)
+	config := server.ServerConfig("h2", "raft")
+	out := r.ring("out", Member)
+	leaf := out.certificate().Leaf
+	if err := server.Trust(server.Authorities(), []string{leaf.SerialNumber.Text(16)}); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name           string
+		server, client *tls.Config
+		sFails, cFails bool
+		sSays, cSays   string
+	}{
+		{name: "a machine", server: config, client: r.ring("b", Member).ClientConfig("a", "h2")},
+		{name: "any machine", server: config, client: r.ring("b", Member).ClientConfig("", "raft")},
+		{name: "a client", server: config, client: r.ring("c", ReadOnly).ClientConfig("", "h2")},
+		{name: "another machine's name", server: config, client: r.ring("b", Member).ClientConfig("x", "h2"), sFails: true, cFails: true, cSays: "node a answers, where node x should"},
+		{name: "another authority", server: config, client: other.ring("b", Member).ClientConfig("", "h2"), sFails: true, cFails: true, cSays: "not a certificate of this cluster"},
+		{name: "a server of another authority", server: other.ring("a", Member).ServerConfig("h2"), client: r.ring("b", Member).ClientConfig("", "h2"), sFails: true, cFails: true, cSays: "not a certificate of this cluster"},
+		{name: "a client as a server", server: r.ring("c", Admin).ServerConfig("h2"), client: r.ring("b", Member).ClientConfig("", "h2"), sFails: true, cFails: true, cSays: "client c (admin) answers"},
+		{name: "revoked", server: config, client: out.ClientConfig("", "h2"), sFails: true, cFails: true, sSays: "was revoked"},
+		{name: "without a certificate", server: config, client: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}, sFails: true, cFails: true, sSays: "certificate"},
+		{name: "without a protocol", server: config, client: &tls.Config{InsecureSkipVerify: true}, sFails: true, cFails: true},
+		{name: "another protocol", server: config, client: r.ring("b", Member).ClientConfig("", "http/1.1"), sFails: true, cFails: true},
+		{name: "joining and more", server: config, client: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{JoinProto, "h2"}}, sFails: true, cFails: true},
+		{name: "TLS 1.2", server: config, client: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{JoinProto}, MaxVersion: tls.VersionTLS12}, sFails: true, cFails: true},
+		{name: "joining", server: config, client: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{JoinProto}}},
+	} {
+		atServer, atClient := meet(t, test.server, test.client)
+		if (atServer != nil) != test.sFails || (atClient != nil) != test.cFails {
+			t.Errorf("%s: the server says %v, the client %v", test.name, atServer, atClient)
+			continue
+		}
+		if test.sSays != "" && !strings.Contains(atServer.Error(), test.sSays) || test.cSays != "" && !strings.Contains(atClient.Error(), test.cSays) {
+			t.Errorf("%s: the server says %v, want %q; the client %v, want %q", test.name, atServer, test.sSays, atClient, test.cSays)
+		}
+	}
+}
+
+// The authority and certificates are exchanged while connections are made.
+func TestRotation(t *testing.T) {
+	old, next := newRealm(t, 1), newRealm(t, 1)
+	server, client := old.ring("a", Member), old.ring("b", Member)
+	sc, cc := server.ServerConfig("h2"), client.ClientConfig("a", "h2")
+	works := func(step string) {
+		t.Helper()
+		if s, c := meet(t, sc, cc); s != nil || c != nil {
+			t.Errorf("%s: %v, %v", step, s, c)
+		}
+	}
+	works("before")
+	both := append(old.ca.CertPEM(), next.ca.CertPEM()...)
+	for _, k := range []*Keyring{server, client} {
+		if err := k.Trust(both, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	works("both authorities trusted")
+	if err := server.Replace(append(next.admit(Identity{next.cluster, "a", Member}), old.ca.CertPEM()...)); err != nil {
+		t.Fatal(err)
+	}
+	works("one certificate replaced")
+	if err := client.Replace(next.admit(Identity{next.cluster, "b", Member})); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Trust(next.ca.CertPEM(), nil); err != nil {
+		t.Fatal(err)
+	}
+	works("the old authority is gone")
+	if s, c := meet(t, sc, old.ring("late", Member).ClientConfig("", "h2")); s == nil || c == nil {
+		t.Error("a certificate of the old authority is still good")
+	}
+	if err := client.Replace(next.admit(Identity{next.cluster, "x", Member})); err == nil {
+		t.Error("a machine took another's name")
+	}
+}
+
+func TestLifetime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRealm(t, 1)
+		k := r.ring("a", Member)
+		state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{r.ring("b", ReadWrite).certificate().Leaf}}
+		check := func(when string, ok, due bool) {
+			t.Helper()
+			peer, err := k.Peer(state)
+			if (err == nil) != ok || ok && (peer.Name != "b" || peer.Rights != ReadWrite) || err != nil && !strings.Contains(err.Error(), "is a clock wrong?") {
+				t.Errorf("%s: %v, %v", when, peer, err)
+			}
+			if k.Due(time.Now()) != due {
+				t.Errorf("%s: due for renewal: %v", when, !due)
+			}
+		}
+		check("at once", true, false)
+		time.Sleep(certificateLife / 2)
+		check("after half its life", true, false)
+		time.Sleep(certificateLife / 4)
+		check("after three quarters", true, true)
+		time.Sleep(certificateLife / 3)
+		check("after its end", false, true)
+	})
+}
+
+func TestIdentities(t *testing.T) {
+	for _, id := range []Identity{{ClusterID{7}, "node-1", Member}, {ClusterID{7}, "me", ReadOnly}, {ClusterID{7}, "a.b_c", Admin}} {
+		if got, err := parseURI(id.uri()); err != nil || got != id {
+			t.Errorf("%v: %v, %v", id, got, err)
+		}
+	}
+	cluster := strings.Repeat("0a", 16)
+	for _, bad := range []string{
+		"", "http://" + cluster + "/node/a", "dos://0a/node/a", "dos://" + cluster, "dos://" + cluster + "/node/", "dos://" + cluster + "/nod/a",
+		"dos://" + cluster + "/node/a/b", "dos://" + cluster + "/node/a?rights=admin", "dos://" + cluster + "/client/a", "dos://" + cluster + "/client/a?rights=member",
+		"dos://" + cluster + "/client/a?rights=ro&rights=admin", "dos://" + cluster + "/node/a#x", "dos://u@" + cluster + "/node/a", "dos://" + cluster + "/node/%61",
+	} {
+		u, err := url.Parse(bad)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id, err := parseURI(u); !errors.Is(err, ErrRefused) {
+			t.Errorf("%q is %v, %v", bad, id, err)
+		}
+	}
+}
+
+func TestSign(t *testing.T) {
+	r := newRealm(t, 1)
+	req, err := NewRequest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := bytes.Clone(req.CSR)
+	forged[len(forged)-1] ^= 1 // in the signature
+	for name, csr := range map[string][]byte{"forged": forged, "empty": nil, "garbage": []byte("garbage")} {
+		if _, err := r.ca.Sign(csr, Identity{r.cluster, "a", Member}); !errors.Is(err, ErrRefused) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, name := range []string{"", "a/b", "-a", ".", "ä", strings.Repeat("a", NameMax+1), "a\n"} {
+		if _, err := r.ca.Sign(req.CSR, Identity{r.cluster, name, Member}); !errors.Is(err, ErrRefused) {
+			t.Errorf("name %q: %v", name, err)
+		}
+	}
+	secret, err := r.ca.PEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := ParseAuthority(secret)
+	if err != nil || again.Hash() != r.ca.Hash() {
+		t.Fatal(err)
+	}
+	r.ca = again
+	if _, err := NewKeyring(r.admit(Identity{r.cluster, "a", Member})); err != nil {
+		t.Error(err)
+	}
+	mine := r.admit(Identity{r.cluster, "a", Member})
+	for name, text := range map[string][]byte{
+		"no key": r.ca.CertPEM(), "nothing": nil, "another's key": bytes.Replace(mine, keyOf(t, mine), keyOf(t, r.admit(Identity{r.cluster, "a", Member})), 1),
+		"no authority": bytes.Replace(mine, r.ca.CertPEM(), nil, 1),
+	} {
+		if _, err := NewKeyring(text); err == nil {
+			t.Errorf("%s: taken for an identity", name)
+		}
+	}
+}
+
+func keyOf(t *testing.T, text []byte) []byte {
+	t.Helper()
+	_, key, err := parsePEM(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := keyPEM(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestFiles(t *testing.T) {
+	r := newRealm(t, 1)
+	want := r.admit(Identity{r.cluster, "a", Admin})
+	path := filepath.Join(t.TempDir(), "identity")
+	for range 2 {
+		if err := Save(path, want); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := Load(path); err != nil || !bytes.Equal(got, want) {
+		t.Fatal(err)
+	}
+	if list, _ := os.ReadDir(filepath.Dir(path)); len(list) != 1 {
+		t.Errorf("left are %v", list)
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "0640") {
+		t.Errorf("a key that others can read: %v", err)
+	}
+}
+
+// serve answers joiners until the test ends.
+func serve(t *testing.T, config *tls.Config, admit func(context.Context, Wish) (Grant, error)) (addr string, failed chan error) {
+	t.Helper()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed = make(chan error, 100)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			failed <- ServeJoin(t.Context(), conn, admit)
+		}
+	}()
+	t.Cleanup(func() { l.Close(); <-done })
+	return l.Addr().String(), failed
+}
+
+func TestJoin(t *testing.T) {
+	r := newRealm(t, 1)
+	server := r.ring("a", Member)
+	var token Token
+	addr, failed := serve(t, server.ServerConfig("h2"), func(_ context.Context, w Wish) (Grant, error) {
+		if HashSecret(w.Secret) != HashSecret(token.Secret) {
+			return Grant{}, errors.New("the token is not known here, or was used")
+		}
+		cert, err := r.ca.Sign(w.CSR, Identity{r.cluster, w.Name, Member})
+		return Grant{cert, r.ca.CertPEM(), []string{"10.0.0.1:7000"}}, err
+	})
+	token = NewToken(addr, r.ca.Hash())
+	parsed, err := ParseToken(token.String() + "\n")
+	if err != nil || parsed != token {
+		t.Fatalf("%v, %v", parsed, err)
+	}
+	credentials, members, err := Join(t.Context(), token, "b", true)
+	if err != nil || len(members) != 1 {
+		t.Fatal(members, err)
+	}
+	k, err := NewKeyring(credentials)
+	if err != nil || k.Self() != (Identity{r.cluster, "b", Member}) {
+		t.Fatal(err)
+	}
+	if s, c := meet(t, server.ServerConfig("h2"), k.ClientConfig("a", "h2")); s != nil || c != nil {
+		t.Errorf("the new machine is not admitted: %v, %v", s, c)
+	}
+
+	wrong := token
+	wrong.Secret = NewToken(addr, "").Secret
+	if _, _, err := Join(t.Context(), wrong, "b", true); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "or was used") {
+		t.Errorf("a wrong secret: %v", err)
+	}
+	wrong = token
+	wrong.CA = newRealm(t, 1).ca.Hash()
+	if _, _, err := Join(t.Context(), wrong, "b", true); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "not of the cluster") {
+		t.Errorf("another cluster's token: %v", err)
+	}
+	if _, _, err := Join(t.Context(), token, "b/c", true); err == nil {
+		t.Error("a bad name was sent")
+	}
+
+	// Anything may be sent to the port.
+	for name, sent := range map[string][]byte{
+		"nothing": nil, "half a length": {0, 0}, "too long": {0xff, 0xff, 0xff, 0xff}, "half a message": {0, 0, 0, 9, '{'},
+		"not JSON": append(binary.BigEndian.AppendUint32(nil, 3), "abc"...), "another type": append(binary.BigEndian.AppendUint32(nil, 2), "[]"...),
+	} {
+		for len(failed) > 0 {
+			<-failed
+		}
+		conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{JoinProto}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Write(sent)
+		conn.CloseWrite()
+		if got, _ := io.ReadAll(conn); len(got) > 0 {
+			t.Errorf("%s was answered: %q", name, got)
+		}
+		conn.Close()
+		if err := <-failed; err == nil {
+			t.Errorf("%s was taken for a request", name)
+		}
+	}
+}
+
+func TestBadTokens(t *testing.T) {
+	good := NewToken("host:7000", strings.Repeat("0a", 32)).String()
+	for _, bad := range []string{"", "x", good + "/x", strings.Replace(good, ":7000", "", 1), good[:len(good)-1], strings.Replace(good, "0a0a", "0a", 1), "host:/" + good[10:], strings.ReplaceAll(good, "a", "!")} {
+		if token, err := ParseToken(bad); err == nil || !strings.HasPrefix(err.Error(), "join token: ") {
+			t.Errorf("%q is %v, %v", bad, token, err)
+		}
+	}
+}
+
+func FuzzReceive(f *testing.F) {
+	f.Add(append(binary.BigEndian.AppendUint32(nil, 17), `{"secret":"abcd"}`...))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var req joinRequest
+		if receive(bytes.NewReader(b), &req) == nil && len(b) < 4 {
+			t.Error("a request of less than a length")
+		}
+	})
+}
+
+func FuzzToken(f *testing.F) {
+	f.Add(NewToken("host:1", strings.Repeat("0a", 32)).String())
+	f.Fuzz(func(t *testing.T, text string) {
+		token, err := ParseToken(text)
+		if err != nil {
+			return
+		}
+		if again, err := ParseToken(token.String()); err != nil || again != token {
+			t.Errorf("%q: %v, %v", text, again, err)
+		}
+	})
+}
+
+func FuzzPEM(f *testing.F) {
+	r := newRealm(f, 1)
+	f.Add(r.admit(Identity{r.cluster, "a", Member}))
+	f.Fuzz(func(t *testing.T, text []byte) { NewKeyring(text) })
+}
