@@ -31,10 +31,10 @@ type Service struct {
 
 // ServerConfig says how to serve.
 type ServerConfig struct {
-	// TLS is required, except on unix sockets and when Plain is set.
+	// TLS is required, except on unix sockets, with a Port's listener, and when
+	// Plain is set.
 	TLS *tls.Config
-	// Plain says that connections need no TLS here: the listener's are secure
-	// already, or this is a test.
+	// Plain says that connections need no TLS here: for tests.
 	Plain bool
 }
 
@@ -57,7 +57,10 @@ func Serve(ctx context.Context, l net.Listener, c ServerConfig, services ...Serv
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepTime, Timeout: keepTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepTime / 2, PermitWithoutStream: true}),
 	}
+	_, ofPort := l.(*queue)
 	switch {
+	case ofPort:
+		options = append(options, grpc.Creds(secured{credentials.NewTLS(nil)}))
 	case c.TLS != nil:
 		options = append(options, grpc.Creds(credentials.NewTLS(modern(c.TLS))))
 	case !c.Plain && l.Addr().Network() != "unix":

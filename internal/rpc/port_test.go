@@ -1,0 +1,154 @@
+package rpc_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"dos/internal/rpc"
+	"dos/internal/rpc/rpctest"
+	"dos/internal/trust"
+)
+
+const raw = "test-raw"
+
+// realm makes identities of one cluster.
+func realm(t *testing.T) func(name string, rights trust.Rights) *trust.Keyring {
+	t.Helper()
+	cluster := trust.ClusterID{1}
+	ca, err := trust.NewAuthority(cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(name string, rights trust.Rights) *trust.Keyring {
+		req, err := trust.NewRequest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := ca.Sign(req.CSR, trust.Identity{Cluster: cluster, Name: name, Rights: rights})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := req.Credentials(cert, ca.CertPEM())
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := trust.NewKeyring(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+}
+
+// startPort serves gRPC, which answers whose call it was, and an echo on one port.
+func startPort(t *testing.T, keys *trust.Keyring) *rpc.Port {
+	t.Helper()
+	port := rpc.NewPort(rpctest.Listen(t), keys.ServerConfig(rpc.HTTP2, raw), slog.New(slog.DiscardHandler), rpc.HTTP2, raw)
+	who := rpc.Service{Name: "test.echo", Calls: map[string]func(context.Context, *rpc.Frame) (*rpc.Frame, error){
+		"Echo": func(ctx context.Context, _ *rpc.Frame) (*rpc.Frame, error) {
+			state, ok := rpc.PeerState(ctx)
+			if !ok {
+				return nil, errors.New("no TLS state")
+			}
+			peer, err := keys.Peer(state)
+			return &rpc.Frame{Header: []byte(peer.Name)}, err
+		},
+	}}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 3)
+	go func() { ended <- port.Run(ctx) }()
+	go func() { ended <- rpc.Serve(ctx, port.Listener(rpc.HTTP2), rpc.ServerConfig{}, who) }()
+	go func() {
+		for {
+			conn, err := port.Listener(raw).Accept()
+			if err != nil {
+				ended <- nil
+				return
+			}
+			go func() {
+				io.Copy(conn, conn)
+				conn.Close()
+			}()
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		for range 3 {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return port
+}
+
+func TestPort(t *testing.T) {
+	identity := realm(t)
+	server, client := identity("a", trust.Member), identity("b", trust.ReadWrite)
+	port := startPort(t, server)
+	addr := port.Addr().String()
+
+	// Who says nothing or nonsense is in nobody's way.
+	for i := range 50 {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if i%2 == 0 {
+			io.WriteString(conn, strings.Repeat("GET / HTTP/1.1\r\n", i))
+		}
+	}
+	c := rpctest.Dial(t, addr, rpc.ClientConfig{TLS: client.ClientConfig("a", rpc.HTTP2)})
+	if who, _, err := call(t.Context(), c, "", nil); who != "b" || err != nil {
+		t.Errorf("the call was of %q, %v", who, err)
+	}
+	conn, err := tls.Dial("tcp", addr, client.ClientConfig("a", raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	echo := func() error {
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := io.WriteString(conn, "hello"); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(conn, make([]byte, 5))
+		return err
+	}
+	if err := echo(); err != nil {
+		t.Errorf("the other protocol: %v", err)
+	}
+
+	// Who is turned out loses the connections that are open.
+	serial := ""
+	port.Drop(func(cs tls.ConnectionState) bool {
+		peer, err := server.Peer(cs)
+		serial = peer.Serial
+		return err != nil
+	})
+	if err := echo(); err != nil {
+		t.Errorf("after nobody was turned out: %v", err)
+	}
+	if err := server.Trust(server.Authorities(), []string{serial}); err != nil {
+		t.Fatal(err)
+	}
+	port.Drop(func(cs tls.ConnectionState) bool { _, err := server.Peer(cs); return err != nil })
+	if err := echo(); err == nil {
+		t.Error("a revoked peer's connection is open still")
+	}
+	if _, _, err := call(t.Context(), c, "", nil); !errors.Is(err, rpc.ErrDown) {
+		t.Errorf("a revoked peer's call: %v", err)
+	}
+	stranger := realm(t)("b", trust.ReadWrite)
+	if _, _, err := call(t.Context(), rpctest.Dial(t, addr, rpc.ClientConfig{TLS: stranger.ClientConfig("", rpc.HTTP2)}), "", nil); !errors.Is(err, rpc.ErrDown) {
+		t.Errorf("a stranger's call: %v", err)
+	}
+}
