@@ -180,7 +180,9 @@ func (q *queue) Close() error {
 func (q *queue) Addr() net.Addr { return q.port.Addr() }
 
 // secured is how gRPC is told of a connection that a Port has admitted.
-type secured struct{ credentials.TransportCredentials }
+type secured struct {
+	credentials.TransportCredentials
+}
 
 func (secured) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	a, ok := conn.(admitted)
