@@ -102,6 +102,25 @@ func (m *Mount) Kill(tb testing.TB) {
 	}
 }
 
+// Pause stops the process where it is, as a machine that hangs does, until Resume.
+func (m *Mount) Pause(tb testing.TB) {
+	tb.Helper()
+	m.signal(tb, syscall.SIGSTOP)
+}
+
+// Resume ends a Pause.
+func (m *Mount) Resume(tb testing.TB) {
+	tb.Helper()
+	m.signal(tb, syscall.SIGCONT)
+}
+
+func (m *Mount) signal(tb testing.TB, sig os.Signal) {
+	tb.Helper()
+	if err := m.proc.cmd.Process.Signal(sig); err != nil {
+		tb.Fatalf("%s: %v: %v", m.proc, sig, err)
+	}
+}
+
 // Cold stops it, empties the kernel's caches and starts it again.
 func (m *Mount) Cold(tb testing.TB) {
 	tb.Helper()

@@ -136,7 +136,7 @@ func TestFullByOthers(t *testing.T) {
 
 	// Once: dos has its reserve.
 	others := filepath.Join(disk, "others")
-	takeAll(t, others)
+	takeAllAtOnce(t, m, others)
 	refused("full")
 	files.check(t, "full")
 	remove("full")
@@ -166,7 +166,7 @@ func TestFullByOthers(t *testing.T) {
 	files.check(t, "room again")
 	cluster.Await(t, freeLimit, func() error { return writeSynced(m.Path("new"), bytesOf(9, 1<<20)) })
 	files[m.Path("new")] = bytesOf(9, 1<<20)
-	takeAll(t, others) // and the reserve is there again
+	takeAllAtOnce(t, m, others) // and the reserve is there again
 	remove("full again")
 	if err := os.Remove(others); err != nil {
 		t.Fatal(err)
@@ -280,6 +280,15 @@ func takeAll(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 	t.Logf("others took %d MiB", end>>20)
+}
+
+// takeAllAtOnce is takeAll before dos can give up its reserve, which would be
+// taken as well.
+func takeAllAtOnce(t *testing.T, m *cluster.Mount, path string) {
+	t.Helper()
+	m.Pause(t)
+	defer m.Resume(t)
+	takeAll(t, path)
 }
 
 // smallDisk mounts a file system of its own, in a file.
