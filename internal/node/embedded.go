@@ -16,10 +16,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dos/chunk"
-	"dos/chunk/erasure"
-	"dos/chunk/fold"
-	"dos/chunk/repair"
-	"dos/chunk/stripe"
 	"dos/fuse/vfs"
 	"dos/meta"
 	"dos/meta/client"
@@ -33,24 +29,15 @@ import (
 // nodeName is the name of the one machine of an embedded cluster.
 const nodeName = "local"
 
-// advanceEvery is how often the low-water mark is told to the metadata service
-// when no write carries it, so that what died or what failed writes left can be
-// collected.
-const advanceEvery = 5 * time.Second
-
 // An Embedded is a cluster in this process. Open makes it, Run does its work.
 type Embedded struct {
 	data    *dataDir
 	meta    *metanode.Node
 	stores  *stores
+	whole   whole // the stores as the cluster that they are
 	session meta.SessionID
-	caller  client.Caller // of the session
-
-	path   *stripe.Path
-	repair *repair.Repairer
-	fold   *fold.Folder
-	files  client.Files
-	tree   *vfs.FS
+	*upkeep // of the session
+	tree    *vfs.FS
 
 	events  *cluster.Journal
 	last    cluster.LastError
@@ -106,26 +93,13 @@ func openEmbedded(ctx context.Context, c embeddedConfig) (_ *Embedded, err error
 	if e.session, err = e.begin(ctx); err != nil {
 		return nil, err
 	}
-	e.caller = e.meta.Session(e.session)
-	e.files = client.Files{Caller: e.caller}
-
-	coder := new(erasure.Coder)
-	if e.path, err = stripe.New(stripe.Config{
-		Cluster: e.stores, IDs: client.Session{Caller: e.caller}, Coder: coder,
-		Damaged: e.damaged, Disk: e.stores.disk,
-	}); err != nil {
-		return nil, err
-	}
-	if e.repair, err = repair.New(repair.Config{Cluster: e.stores, Table: e.table(), Coder: coder}); err != nil {
+	e.upkeep, err = newUpkeep(e.whole, e.meta.Session(e.session), e.stores.disk)
+	if err != nil {
 		return nil, err
 	}
 	e.stores.repaired = func() bool { return e.repair.Status().Complete }
 	e.stores.changed = e.repair.Notify
 	e.stores.corrupt = e.repair.Damaged
-	files := foldFiles{e.table().stripes, e.files, e.shortCode}
-	if e.fold, err = fold.New(fold.Config{Files: files, Data: e.path}); err != nil {
-		return nil, err
-	}
 	e.tree = vfs.New(vfs.Config{Meta: e.files, Data: fileData{e.path, e.meta.Replica()}, Sync: c.sync})
 	return e, nil
 }
@@ -137,9 +111,6 @@ func (e *Embedded) fail(err error) {
 	default:
 	}
 }
-
-// damaged hears of a shard that a read found missing or corrupt. It does not block.
-func (e *Embedded) damaged(id chunk.ID) { e.repair.Damaged(id) }
 
 // register makes the cluster if it is new and says what stores it has.
 func (e *Embedded) register(ctx context.Context) error {
@@ -160,7 +131,7 @@ func (e *Embedded) register(ctx context.Context) error {
 	}
 	list := known.Stores
 	for i := len(list); i < e.data.code.Shards(); i++ {
-		store, err := m.PutStore(ctx, members.Store{Node: nodeName, Ordinal: uint16(i), Path: e.data.store(i)})
+		store, err := m.PutStore(ctx, members.Store{Node: nodeName, Ordinal: uint16(i)})
 		if err != nil {
 			return err
 		}
@@ -171,7 +142,14 @@ func (e *Embedded) register(ctx context.Context) error {
 			return err
 		}
 	}
-	e.stores, err = newStores(e.data, list, known.Groups, m, e.events)
+	for i := range list {
+		list[i].Path = e.data.store(i) // the directory may have been moved
+	}
+	e.stores, err = newStores(storesConfig{
+		node: nodeName, cluster: e.data.cluster, members: m, events: e.events,
+		losses: int(e.data.code.M), elsewhere: func() int { return 0 },
+	}, list)
+	e.whole = whole{e.stores, known.Groups, e.data.code}
 	return err
 }
 
@@ -202,8 +180,7 @@ func (e *Embedded) Run(ctx context.Context) error {
 	g, below := errgroup.WithContext(below)
 	g.Go(func() error { return e.meta.Run(below) })
 	g.Go(func() error { return e.stores.Run(below) })
-	g.Go(func() error { return e.repairAndFold(below) })
-	g.Go(func() error { return e.advance(below) })
+	g.Go(func() error { return e.work(below) })
 
 	above, stopTree := context.WithCancel(ctx)
 	defer stopTree()
@@ -213,50 +190,32 @@ func (e *Embedded) Run(ctx context.Context) error {
 	return errors.Join(err, g.Wait())
 }
 
-func (e *Embedded) table() table { return table{client.Stripes{Caller: e.caller}} }
-
-// repairAndFold begins when it is known which stores there are.
-func (e *Embedded) repairAndFold(ctx context.Context) error {
-	if err := e.stores.Ready(ctx); err != nil {
+// work begins when it is known which stores there are.
+func (e *Embedded) work(ctx context.Context) error {
+	if e.stores.Ready(ctx) != nil {
 		return nil // it ends before it began
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return e.repair.Run(ctx) })
-	g.Go(func() error { return e.fold.Run(ctx) })
-	return g.Wait()
+	return e.upkeep.Run(ctx)
 }
 
-// shortCode is the wanted code if stripes with a narrower one can be written
-// again with it now, else the zero Code.
-func (e *Embedded) shortCode() chunk.Code {
-	if e.repair.Status().Short == 0 || e.stores.live() < e.data.code.Shards() {
-		return chunk.Code{}
-	}
-	return e.data.code
+// whole is a cluster all of whose stores are on this machine.
+type whole struct {
+	*stores
+	groups []chunk.Group
+	code   chunk.Code
 }
 
-// advance tells the metadata service the low-water mark now and then.
-func (e *Embedded) advance(ctx context.Context) error {
-	tick := time.NewTicker(advanceEvery)
-	defer tick.Stop()
-	var told chunk.StripeID
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		low := e.path.Low()
-		if low == told {
-			continue
-		}
-		if err := (client.Session{Caller: e.caller}).Advance(ctx, low); err != nil {
-			slog.Warn("node: the low-water mark was not told", "err", err)
-			continue
-		}
-		told = low
+func (w whole) Stores() []chunk.StoreID {
+	ids := make([]chunk.StoreID, len(w.list))
+	for i, st := range w.list {
+		ids[i] = st.member.ID
 	}
+	return ids
 }
+
+func (w whole) Group(id chunk.StripeID) chunk.Group { return w.groups[chunk.GroupOf(id)] }
+
+func (w whole) Code() chunk.Code { return w.code }
 
 // closeWait bounds how long Close waits for stores that hang.
 const closeWait = 10 * time.Second
@@ -266,7 +225,7 @@ func (e *Embedded) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
 	var errs []error
-	if e.path != nil {
+	if e.upkeep != nil {
 		errs = append(errs, e.path.Close(ctx))
 	}
 	if e.session != 0 {

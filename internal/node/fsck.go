@@ -88,7 +88,7 @@ func (c *cursor) step() error {
 // order of the stripes' IDs, so one walk over all of them does.
 func (c *checker) shards(ctx context.Context) error {
 	cursors := make(map[chunk.StoreID]*cursor)
-	for _, id := range c.e.stores.Stores() {
+	for _, id := range c.e.whole.Stores() {
 		cur := &cursor{id: id}
 		cursors[id] = cur
 		s, live := c.e.stores.Store(id)
@@ -105,7 +105,7 @@ func (c *checker) shards(ctx context.Context) error {
 	}
 	var counts struct{ stripes, shards, missing, bad, unnamed int }
 	var after chunk.StripeID
-	client := c.e.table().stripes
+	client := c.e.stripes()
 	for {
 		page, err := client.Stripes(ctx, after, namespace.ListMax, chunk.Code{})
 		if err != nil {
@@ -182,7 +182,7 @@ func (c *checker) shards(ctx context.Context) error {
 // missing looks again for a shard that was not seen, or was found bad: the
 // stripe may have been deleted, moved or mended since its row was read.
 func (c *checker) missing(ctx context.Context, cur *cursor, id chunk.ID) (bool, error) {
-	rows, err := c.e.table().stripes.Stripe(ctx, id.Stripe)
+	rows, err := c.e.stripes().Stripe(ctx, id.Stripe)
 	if err != nil {
 		return false, err
 	}

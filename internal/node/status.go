@@ -20,35 +20,18 @@ func (e *Embedded) Status(ctx context.Context) (cluster.Status, error) {
 	if err != nil {
 		return cluster.Status{}, err
 	}
-	want := e.data.code
-	live := e.stores.live()
 	s := cluster.Status{
 		Name: nodeName, Version: Version(), Since: meta.At(e.started), Now: meta.At(time.Now()),
-		Want: want.String(), Code: codeOf(want, live).String(),
 		Meta:   cluster.Metadata{Leader: member.Leader, Members: len(member.Members), Alive: 1, Term: member.Term, Applied: member.Applied},
 		Stores: e.stores.status(ctx),
 		Dirty:  e.tree.Dirty(),
 	}
-	r := e.repair.Status()
-	s.Stripes = cluster.Redundancy{
-		Full: r.Full, Short: r.Short, Degraded: r.Degraded, Endangered: r.Endangered, Lost: r.Lost,
-	}
-	s.Repair = cluster.Repair{Running: r.Running, Done: r.Done, Total: r.Done + r.Queued, Rate: r.Rate, Left: r.Left.Round(time.Second)}
-	s.Spare = spare(want, live, r.Complete)
-
 	records, corrupt, finished := e.stores.scrubbed()
 	s.Scrub = cluster.Scrub{Done: records, Total: shards(s.Stores), Bad: corrupt}
 	if !finished.IsZero() {
 		s.Scrub.Finished = meta.At(finished)
 	}
-	folding := e.fold.Status()
-	s.Fold = cluster.Fold{Waiting: folding.Candidates, Done: folding.Files}
-	if usage, err := e.files.Usage(ctx); err == nil {
-		s.Files, s.Used = usage.Inodes, usage.Bytes
-	}
-	if s.Capacity, s.Free, err = e.path.Capacity(ctx); err != nil {
-		s.Capacity, s.Free = 0, 0 // no store answers; the stores' lines say so
-	}
+	e.upkeep.status(ctx, &s)
 	return s, nil
 }
 

@@ -33,14 +33,10 @@ const (
 	scrubAgain = 10 * time.Minute
 )
 
-// stores are the chunk stores of this machine. It implements the Cluster of
-// chunk/stripe and of chunk/repair.
+// stores are the chunk stores of this machine.
 type stores struct {
-	code    chunk.Code
-	groups  []chunk.Group
-	list    []*store // IDs are 1 to len(list), in order
-	members client.Members
-	events  *cluster.Journal
+	storesConfig
+	list []*store // in order of their ordinals
 
 	repaired func() bool    // whether redundancy is full; set before Run
 	changed  func()         // a store came or went; set before Run
@@ -60,22 +56,33 @@ type store struct {
 	replace bool // the administrator gave up what it had; guarded by mu
 }
 
-// newStores prepares the stores that are registered. list is in order of IDs.
-func newStores(d *dataDir, list []members.Store, groups []chunk.Group, m client.Members, events *cluster.Journal) (*stores, error) {
-	s := &stores{code: d.code, groups: groups, members: m, events: events, news: make(chan struct{})}
-	if err := os.Mkdir(filepath.Join(d.path, "chunk"), 0o700); err != nil && !os.IsExist(err) {
-		return nil, err
-	}
+// storesConfig says what a machine's stores work with.
+type storesConfig struct {
+	node    string
+	cluster members.ClusterID
+	members client.Members
+	events  *cluster.Journal
+	losses  int // stores that may be lost without loss of data: M
+	// elsewhere is how many stores of other machines are lost or being rebuilt.
+	elsewhere func() int
+}
+
+// newStores prepares the stores that are registered, in order of their
+// ordinals, each with the path it has now.
+func newStores(c storesConfig, list []members.Store) (*stores, error) {
+	s := &stores{storesConfig: c, news: make(chan struct{})}
 	for i, member := range list {
-		if int(member.ID) != i+1 || int(member.Ordinal) != i {
+		if int(member.Ordinal) != i {
 			return nil, fmt.Errorf("store %d is registered as number %d: %w", member.ID, member.Ordinal, meta.Invalid)
 		}
-		member.Path = d.store(i) // the directory may have been moved
+		if err := os.MkdirAll(filepath.Dir(member.Path), 0o700); err != nil {
+			return nil, err
+		}
 		st := &store{member: member, bad: make(chan struct{}, 1)}
 		var err error
 		st.node, err = chunknode.New(chunknode.Config{
 			Dir:           member.Path,
-			Disk:          chunkdisk.Config{FS: disk.Real{}, Cluster: fmt.Sprintf("%x", d.cluster), Store: member.ID},
+			Disk:          chunkdisk.Config{FS: disk.Real{}, Cluster: fmt.Sprintf("%x", c.cluster), Store: member.ID},
 			MayStartEmpty: func(context.Context) bool { return s.mayStartEmpty(st) },
 			Changed:       func(now chunknode.State) { s.noticed(st, now) },
 			Corrupt:       func(id chunk.ID) { s.damaged(st, id) },
@@ -228,13 +235,13 @@ func (s *stores) mayStartEmpty(st *store) bool {
 	if time.Since(st.node.State().Since) < settleTime {
 		return false
 	}
-	lost := 1
+	lost := 1 + s.elsewhere()
 	for _, other := range s.list {
 		if other != st && (!other.node.State().Up || other.isRebuilding()) {
 			lost++
 		}
 	}
-	return lost <= int(s.code.M)
+	return lost <= s.losses
 }
 
 // isRebuilding says whether a store that started empty still lacks shards.
@@ -302,13 +309,15 @@ func (st *store) scrubOnDamage(ctx context.Context) error {
 }
 
 func (s *stores) find(id chunk.StoreID) *store {
-	if id < 1 || int(id) > len(s.list) {
-		return nil
+	for _, st := range s.list {
+		if st.member.ID == id {
+			return st
+		}
 	}
-	return s.list[id-1]
+	return nil
 }
 
-// Store implements Cluster.
+// Store is one of this machine's stores, and whether it works.
 func (s *stores) Store(id chunk.StoreID) (chunk.Store, bool) {
 	st := s.find(id)
 	if st == nil {
@@ -316,21 +325,6 @@ func (s *stores) Store(id chunk.StoreID) (chunk.Store, bool) {
 	}
 	return st.node, st.node.State().Up
 }
-
-// Stores implements Cluster.
-func (s *stores) Stores() []chunk.StoreID {
-	ids := make([]chunk.StoreID, len(s.list))
-	for i, st := range s.list {
-		ids[i] = st.member.ID
-	}
-	return ids
-}
-
-// Group implements Cluster.
-func (s *stores) Group(id chunk.StripeID) chunk.Group { return s.groups[chunk.GroupOf(id)] }
-
-// Code implements Cluster.
-func (s *stores) Code() chunk.Code { return s.code }
 
 // disk names the file system that a store lies on.
 func (s *stores) disk(id chunk.StoreID) string {
@@ -349,23 +343,12 @@ func (s *stores) where(id chunk.StoreID) string {
 	return ""
 }
 
-// live is how many stores work.
-func (s *stores) live() int {
-	n := 0
-	for _, st := range s.list {
-		if st.node.State().Up {
-			n++
-		}
-	}
-	return n
-}
-
 // status describes the stores for people.
 func (s *stores) status(ctx context.Context) []cluster.Store {
 	list := make([]cluster.Store, 0, len(s.list))
 	for _, st := range s.list {
 		now := st.node.State()
-		c := cluster.Store{ID: uint32(st.member.ID), Node: nodeName, Path: st.member.Path, State: cluster.Up}
+		c := cluster.Store{ID: uint32(st.member.ID), Node: s.node, Path: st.member.Path, State: cluster.Up}
 		switch {
 		case !now.Up:
 			c.State = cluster.Lost
