@@ -89,6 +89,13 @@ func (m *fakeMeta) count(op string) int {
 	return m.calls[op]
 }
 
+// has reports whether the inode exists, with a name or without.
+func (m *fakeMeta) has(ino meta.Ino) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.nodes[ino] != nil
+}
+
 func (m *fakeMeta) node(ino meta.Ino) (*fakeNode, error) {
 	if n := m.nodes[ino]; n != nil {
 		return n, nil

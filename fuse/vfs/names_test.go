@@ -44,7 +44,7 @@ func TestUnlinkOpen(t *testing.T) {
 			f.Release()
 			time.Sleep(time.Second)
 			synctest.Wait()
-			if m.nodes[f.Ino()] != nil {
+			if m.has(f.Ino()) {
 				t.Errorf("%s: the file is still there after its last close", how)
 			}
 			if n := m.count("write"); n != writes {
@@ -132,7 +132,7 @@ func TestDropIsTriedAgain(t *testing.T) {
 		f.Release()
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		if m.nodes[f.Ino()] != nil {
+		if m.has(f.Ino()) {
 			t.Error("the inode was not dropped")
 		}
 	})
@@ -337,7 +337,7 @@ func TestRmdirOpen(t *testing.T) {
 		dir.Release()
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if m.nodes[a.Ino] != nil {
+		if m.has(a.Ino) {
 			t.Error("it was not dropped")
 		}
 	})

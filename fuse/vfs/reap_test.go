@@ -50,12 +50,12 @@ func TestHold(t *testing.T) {
 			}
 			fs.Forget(ino, 1)
 			time.Sleep(time.Minute)
-			if m.nodes[ino] == nil {
+			if !m.has(ino) {
 				t.Errorf("%s: an open file is gone", how)
 			}
 			late.Release()
 			time.Sleep(time.Minute)
-			if m.nodes[ino] != nil {
+			if m.has(ino) {
 				t.Errorf("%s: the file is still there after it was closed and forgotten", how)
 			}
 			if len(fs.known) > 0 {
@@ -89,7 +89,7 @@ func TestHoldTwoNames(t *testing.T) {
 		if err := fs.Unlink(bg, meta.Root, "g"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := fs.Attr(bg, ino); !errors.Is(err, meta.NotExist) || m.nodes[ino] != nil {
+		if _, err := fs.Attr(bg, ino); !errors.Is(err, meta.NotExist) || m.has(ino) {
 			t.Errorf("the inode is there without a name: %v", err)
 		}
 	})
@@ -118,6 +118,7 @@ func TestDropsTogether(t *testing.T) {
 		if n := m.count("drop"); n > 5 {
 			t.Errorf("%d drops", n)
 		}
+		synctest.Wait()
 		if len(m.nodes) != 1 {
 			t.Errorf("%d inodes are left", len(m.nodes)-1)
 		}
