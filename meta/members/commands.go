@@ -100,12 +100,12 @@ func putNode(tx *state.Tx, req Node) (struct{}, error) {
 }
 
 func (n Node) check() error {
-	texts := []string{n.Name, n.Zone, n.Addr}
+	texts := append([]string{n.Name, n.Zone, n.Addr, n.Member}, n.Roles...)
 	for key, val := range n.Labels {
 		texts = append(texts, key, val)
 	}
-	if n.Name == "" || len(n.Labels) > LabelsMax || slices.ContainsFunc(texts, func(s string) bool { return len(s) > TextMax }) {
-		return fmt.Errorf("machine %.40q: a name is needed, texts of at most %d bytes and at most %d labels: %w", n.Name, TextMax, LabelsMax, meta.Invalid)
+	if n.Name == "" || len(n.Labels) > LabelsMax || len(n.Roles) > RolesMax || slices.ContainsFunc(texts, func(s string) bool { return len(s) > TextMax }) {
+		return fmt.Errorf("machine %.40q: a name is needed, texts of at most %d bytes, at most %d labels and %d roles: %w", n.Name, TextMax, LabelsMax, RolesMax, meta.Invalid)
 	}
 	return nil
 }

@@ -39,6 +39,7 @@ const (
 	TextMax   = 255  // bytes of a name, zone, address, label's key or label's value
 	PathMax   = 4096 // bytes of a store's path
 	LabelsMax = 64   // labels of a machine
+	RolesMax  = 16   // roles of a machine
 	Spares    = 2    // stores of a placement group beyond k+m, if there are so many
 )
 
@@ -70,7 +71,14 @@ type Node struct {
 	Zone   string            `cbor:"2,keyasint,omitempty"` // what fails together: a rack, a room
 	Addr   string            `cbor:"3,keyasint,omitempty"` // HOST:PORT; empty in an embedded cluster
 	Labels map[string]string `cbor:"4,keyasint,omitempty"`
+	Roles  []string          `cbor:"5,keyasint,omitempty"` // what it does: meta, chunk, …
+	// Member is the name of its metadata member in the Raft group, if it has one.
+	// It changes when the member starts empty.
+	Member string `cbor:"6,keyasint,omitempty"`
 }
+
+// RoleMeta is the role of machines that the metadata may be on.
+const RoleMeta = "meta"
 
 // A Store is one disk of one machine. PutStore registers it or changes what is
 // known of it. With ID zero it is the store that is registered for this Node

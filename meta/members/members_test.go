@@ -127,6 +127,9 @@ func TestStores(t *testing.T) {
 	if err := w.do(OpPutNode, Node{Name: strings.Repeat("x", TextMax+1)}, nil); !errors.Is(err, meta.Invalid) {
 		t.Errorf("PutNode with a long name = %v, want Invalid", err)
 	}
+	if err := w.do(OpPutNode, Node{Name: "d", Roles: make([]string, RolesMax+1)}, nil); !errors.Is(err, meta.Invalid) {
+		t.Errorf("PutNode with too many roles = %v, want Invalid", err)
+	}
 	m := w.now()
 	if len(m.Nodes) != 1 || len(m.Stores) != 4 || m.Stores[3].ID != 10 {
 		t.Errorf("Map = %+v", m)
@@ -243,10 +246,12 @@ func TestGolden(t *testing.T) {
 		rows[i] = Row{uint16(i), []chunk.StoreID{1}}
 	}
 	w.must(OpSetGroups, SetGroups{w.now().Epoch, rows}, nil)
+	w.must(OpPutNode, Node{Name: "b", Roles: []string{RoleMeta, "chunk"}, Member: "b/1"}, nil)
 	want := []string{
-		"3363 a6015001000000000000000000000000000000" + "02a20104020203040401050106" + "01",
+		"3363 a6015001000000000000000000000000000000" + "02a20104020203050401050106" + "02",
 		"33670000 a20104028101",
 		"336e61 a401616102617a0363683a3104a1616b6176",
+		"336e62 a301616205" + "82646d657461656368756e6b" + "0663622f31",
 		"337300000001 a401010261610467" + "6368756e6b2f300507",
 	}
 	var got []string
