@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"dos/chunk"
 	"dos/meta"
@@ -20,6 +21,7 @@ import (
 	"dos/meta/namespace"
 	"dos/meta/session"
 	"dos/meta/state"
+	"dos/meta/trust"
 )
 
 // Run checks the services that open returns, each empty; each subtest gets its own.
@@ -39,6 +41,7 @@ func Run(t *testing.T, open func(t *testing.T) client.Sender) {
 		{"ended session", endedSession},
 		{"stripe IDs", stripeIDs},
 		{"cluster", cluster},
+		{"trust", trusted},
 		{"concurrent", concurrent},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
@@ -454,6 +457,51 @@ func cluster(t *testing.T, s client.Sender) {
 	}
 	wantKind(t, "SetGroups at an old epoch", m.SetGroups(ctx, now.Epoch-1, nil), meta.Conflict)
 	wantKind(t, "RemoveStore of a member", m.RemoveStore(ctx, 1), meta.Busy)
+}
+
+func trusted(t *testing.T, s client.Sender) {
+	tr := client.Trust{Caller: client.Direct(s, 0)}
+	ctx := t.Context()
+	if a, err := tr.Authorities(ctx, 0); err != nil || a.Epoch != 0 {
+		t.Fatalf("Authorities = %+v, %v, want none", a, err)
+	}
+	later := meta.At(time.Now().Add(time.Hour))
+	token := trust.Token{Hash: "h", Node: true, Rights: 4, Name: "n", Expires: later}
+	for _, hash := range []string{"h", "i"} {
+		token.Hash = hash
+		if err := tr.PutToken(ctx, token); err != nil {
+			t.Fatalf("PutToken: %v", err)
+		}
+	}
+	if err := tr.DeleteToken(ctx, "i"); err != nil {
+		t.Errorf("DeleteToken: %v", err)
+	}
+	join := trust.Join{Hash: "h", Node: true, Name: "n", Rights: 4, Cert: trust.Cert{Serial: "1", Issuer: "c", Until: later}}
+	if err := tr.Join(ctx, join); err != nil {
+		t.Fatalf("Join: %v", err)
+	}
+	if used, err := tr.Token(ctx, "h"); err != nil || used.By != "n" || used.Serial != "1" {
+		t.Errorf("Token = %+v, %v", used, err)
+	}
+	_, err := tr.Token(ctx, "i")
+	wantKind(t, "Token that was deleted", err, meta.NotExist)
+	if list, err := tr.Tokens(ctx); err != nil || len(list) != 1 {
+		t.Errorf("Tokens = %+v, %v", list, err)
+	}
+	if err := tr.Renew(ctx, trust.Renew{Node: true, Name: "n", Shown: "1", Cert: trust.Cert{Serial: "2", Issuer: "c", Until: later}}); err != nil {
+		t.Errorf("Renew: %v", err)
+	}
+	if err := tr.Confirm(ctx, true, "n", "2"); err != nil {
+		t.Errorf("Confirm: %v", err)
+	}
+	if err := tr.Prune(ctx); err != nil {
+		t.Errorf("Prune: %v", err)
+	}
+	if list, err := tr.Identities(ctx); err != nil || len(list) != 1 || list[0].InUse != "2" || len(list[0].Certs) != 2 {
+		t.Errorf("Identities = %+v, %v", list, err)
+	}
+	wantKind(t, "Revoke of nobody", tr.Revoke(ctx, false, "n"), meta.NotExist)
+	wantKind(t, "Revoke without an authority", tr.Revoke(ctx, true, "n"), meta.NotExist)
 }
 
 // concurrent has more callers than there are slots.

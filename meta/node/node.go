@@ -19,6 +19,7 @@ import (
 	"dos/meta/replica"
 	"dos/meta/session"
 	"dos/meta/state"
+	"dos/meta/trust"
 )
 
 // Machine returns a machine with all services. Each keeps its operations to a
@@ -28,6 +29,7 @@ func Machine() *state.Machine {
 	session.Register(m, namespace.Release) // 0x00xx
 	namespace.Register(m)                  // 0x01xx
 	members.Register(m)                    // 0x02xx
+	trust.Register(m)                      // 0x03xx
 	return m
 }
 

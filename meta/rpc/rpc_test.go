@@ -22,6 +22,7 @@ import (
 	"dos/meta/node"
 	"dos/meta/replica"
 	"dos/meta/state"
+	"dos/meta/trust"
 )
 
 // connect serves h over TLS and returns a client of it.
@@ -371,4 +372,22 @@ func BenchmarkQuery(b *testing.B) {
 			}
 		})
 	})
+}
+
+// What carries a key does not even reach the handler.
+func TestSecrets(t *testing.T) {
+	c := connect(t, handlerFunc(func(_ context.Context, cmd state.Command) (state.Reply, error) {
+		if trust.Secret(cmd.Op) {
+			t.Errorf("operation %#04x came over a connection", uint16(cmd.Op))
+		}
+		return state.Reply{}, nil
+	}))
+	for _, op := range []state.Op{trust.OpSigner, trust.OpSetAuthorities} {
+		if _, err := c.Do(t.Context(), state.Command{Op: op}); !errors.Is(err, meta.Permission) {
+			t.Errorf("operation %#04x: %v", uint16(op), err)
+		}
+	}
+	if _, err := c.Do(t.Context(), state.Command{Op: trust.OpAuthorities}); err != nil {
+		t.Errorf("the authorities are no secret: %v", err)
+	}
 }

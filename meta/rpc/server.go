@@ -11,6 +11,7 @@ import (
 	"dos/internal/rpc"
 	"dos/meta"
 	"dos/meta/state"
+	"dos/meta/trust"
 )
 
 // Serve returns the service that executes requests with h.
@@ -89,7 +90,11 @@ func send(s *rpc.Stream, answers <-chan *rpc.Frame, broken func()) (err error) {
 func execute(ctx context.Context, h Handler, req request, body []byte) *rpc.Frame {
 	ctx, cancel := context.WithTimeout(ctx, rpc.DefaultTimeout)
 	defer cancel()
-	reply, err := h.Do(ctx, state.Command{Op: req.Op, Session: req.Session, Slot: req.Slot, Seq: req.Seq, Body: body})
+	var reply state.Reply
+	err := sendable(req.Op)
+	if err == nil {
+		reply, err = h.Do(ctx, state.Command{Op: req.Op, Session: req.Session, Slot: req.Slot, Seq: req.Seq, Body: body})
+	}
 	ans := answer{Number: req.Number, Kind: reply.Kind, Text: cut(reply.Text)}
 	switch {
 	case err != nil:
@@ -104,4 +109,12 @@ func execute(ctx context.Context, h Handler, req request, body []byte) *rpc.Fram
 		reply.Body = nil
 	}
 	return &rpc.Frame{Header: rpc.Encode(ans), Payload: rpc.Own(reply.Body)}
+}
+
+// sendable refuses operations that carry a key, whoever asks.
+func sendable(op state.Op) error {
+	if trust.Secret(op) {
+		return fmt.Errorf("operation %#04x is for callers in the member's own process: %w", uint16(op), meta.Permission)
+	}
+	return nil
 }

@@ -49,6 +49,7 @@ var may = map[string][]string{
 	"meta/session":   {"chunk", "meta", "meta/state"},
 	"meta/namespace": {"chunk", "meta", "meta/state", "meta/session"},
 	"meta/members":   {"chunk", "meta", "meta/state", "meta/session"},
+	"meta/trust":     {"meta", "meta/state"},
 	"meta/replica":   {"meta", "meta/state", "internal/disk"},
 	"meta/rpc":       {"chunk", "meta", "meta/", "internal/rpc"},
 	"meta/node":      {"chunk", "meta", "meta/", "internal/disk", "internal/boottime"},
