@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -45,9 +46,12 @@ func NewAuthority(cluster ClusterID) (*Authority, error) {
 	}
 	now := time.Now()
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: "dos cluster " + hex.EncodeToString(cluster[:])},
+		SerialNumber: serial,
+		// Each authority of a cluster has a name of its own, so that chains are not ambiguous.
+		Subject:   pkix.Name{CommonName: fmt.Sprintf("dos cluster %x %08x", cluster, serial.Uint64()>>32)},
 		NotBefore: now.Add(-backdate), NotAfter: now.Add(authorityLife),
-		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true,
+		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true,
+		MaxPathLen: 1, // the authority that follows, see Vouch
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -58,6 +62,47 @@ func NewAuthority(cluster ClusterID) (*Authority, error) {
 		return nil, err
 	}
 	return &Authority{cert, key}, nil
+}
+
+// Vouch says that next is the authority of the same cluster, in a certificate of
+// a's: whoever trusts a can tell by it that a certificate which next signed is
+// good, before it has heard of next. Machines show it beside their own certificate.
+func (a *Authority) Vouch(next *Authority) ([]byte, error) {
+	serial, err := newSerial()
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: next.cert.Subject, SubjectKeyId: next.cert.SubjectKeyId,
+		NotBefore: next.cert.NotBefore, NotAfter: a.cert.NotAfter,
+		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, next.key.Public(), a.key)
+	if err != nil {
+		return nil, err
+	}
+	return certPEM(der), nil
+}
+
+// isRoot says that an authority's certificate is its own, not another's voucher.
+func isRoot(ca *x509.Certificate) bool { return bytes.Equal(ca.RawIssuer, ca.RawSubject) }
+
+// Roots are the hashes of the authorities in a list of certificates, as PEM.
+func Roots(authorities []byte) ([]string, error) {
+	cas, key, err := parsePEM(authorities)
+	switch {
+	case err != nil:
+		return nil, err
+	case key != nil:
+		return nil, errors.New("trust: a key where certificates are needed")
+	}
+	var list []string
+	for _, ca := range cas {
+		if isRoot(ca) {
+			list = append(list, hashOf(ca))
+		}
+	}
+	return list, nil
 }
 
 // newSerial draws 127 bits.
@@ -145,6 +190,21 @@ func hashOf(cert *x509.Certificate) string {
 	sum := sha256.Sum256(cert.Raw)
 	return hex.EncodeToString(sum[:])
 }
+
+// Inspect says which serial number a certificate has, and when it is over.
+func Inspect(cert []byte) (serial string, until time.Time, err error) {
+	certs, _, err := parsePEM(cert)
+	switch {
+	case err != nil:
+		return "", time.Time{}, err
+	case len(certs) != 1:
+		return "", time.Time{}, fmt.Errorf("trust: %d certificates where one is needed", len(certs))
+	}
+	return serialOf(certs[0]), certs[0].NotAfter, nil
+}
+
+// serialOf is a serial number in hexadecimal digits.
+func serialOf(cert *x509.Certificate) string { return cert.SerialNumber.Text(16) }
 
 // Sign gives an identity to the key of a request, which proves that the
 // requester has it (RFC 2986). What else the request says is not looked at.

@@ -104,13 +104,13 @@ func pinned(cs tls.ConnectionState, hash string) error {
 		if hashOf(ca) != hash {
 			continue
 		}
-		id, err := identify(cs.PeerCertificates[0], poolOf(ca))
+		id, err := identify(cs.PeerCertificates, poolOf(ca))
 		if err == nil && !id.IsNode() {
 			err = fmt.Errorf("%w: it is %v", ErrRefused, id)
 		}
 		return err
 	}
-	return fmt.Errorf("%w: it is not of the cluster that the token is for", ErrRefused)
+	return fmt.Errorf("%w: it is not of the cluster that the token is for, or its authority was replaced since", ErrRefused)
 }
 
 // ServeJoin answers one joiner. admit decides; its error is told.

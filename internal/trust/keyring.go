@@ -17,10 +17,10 @@ import (
 type Keyring struct {
 	mu      sync.RWMutex
 	self    Identity
-	own     tls.Certificate // guarded by mu, as all below
-	cas     []*x509.Certificate
-	pool    *x509.CertPool
-	revoked map[string]bool // serial numbers, in hexadecimal digits
+	own     tls.Certificate     // guarded by mu, as all below
+	cas     []*x509.Certificate // and those that vouch for one (Authority.Vouch)
+	pool    *x509.CertPool      // the authorities
+	revoked map[string]bool     // serial numbers
 }
 
 // NewKeyring makes a keyring of an identity file's contents (see Credentials).
@@ -29,19 +29,10 @@ func NewKeyring(credentials []byte) (*Keyring, error) {
 	return k, k.Replace(credentials)
 }
 
-// Credentials is an identity in one piece, as it is kept in files: the
-// certificate, its key, and the authorities to trust. It is a secret.
-func (r *Request) Credentials(cert []byte, authorities []byte) ([]byte, error) {
-	key, err := keyPEM(r.key)
-	if err != nil {
-		return nil, err
-	}
-	return slices.Concat(cert, key, authorities), nil
-}
-
 // Replace shows another certificate from now on, and trusts the authorities
 // that come with it.
 func (k *Keyring) Replace(credentials []byte) error {
+	credentials, revoked := splitRevoked(credentials)
 	certs, key, err := parsePEM(credentials)
 	switch {
 	case err != nil:
@@ -59,7 +50,7 @@ func (k *Keyring) Replace(credentials []byte) error {
 		}
 	}
 	pool := poolOf(cas...)
-	id, err := identify(own, pool)
+	id, err := identify(certs, pool)
 	if err != nil {
 		return err
 	}
@@ -69,6 +60,9 @@ func (k *Keyring) Replace(credentials []byte) error {
 		return fmt.Errorf("trust: the certificate is of %v, not of %v", id, k.self)
 	}
 	k.self, k.cas, k.pool = id, cas, pool
+	if revoked != nil {
+		k.revoked = revoked
+	}
 	k.own = tls.Certificate{Certificate: [][]byte{own.Raw}, PrivateKey: key, Leaf: own}
 	return nil
 }
@@ -79,7 +73,7 @@ func (k *Keyring) Trust(authorities []byte, revoked []string) error {
 	switch {
 	case err != nil:
 		return err
-	case len(cas) == 0 || key != nil:
+	case !slices.ContainsFunc(cas, isRoot) || key != nil:
 		return errors.New("trust: not a list of authorities")
 	}
 	out := make(map[string]bool, len(revoked))
@@ -92,10 +86,13 @@ func (k *Keyring) Trust(authorities []byte, revoked []string) error {
 	return nil
 }
 
+// poolOf is the authorities among certificates.
 func poolOf(cas ...*x509.Certificate) *x509.CertPool {
 	pool := x509.NewCertPool()
 	for _, ca := range cas {
-		pool.AddCert(ca)
+		if isRoot(ca) {
+			pool.AddCert(ca)
+		}
 	}
 	return pool
 }
@@ -105,6 +102,26 @@ func (k *Keyring) Self() Identity {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	return k.self
+}
+
+// Serial is the serial number of the certificate that this process shows.
+func (k *Keyring) Serial() string {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return serialOf(k.own.Leaf)
+}
+
+// Issuer is the hash of the authority that signed the certificate which this
+// process shows; empty if that is not trusted any more.
+func (k *Keyring) Issuer() string {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	for _, ca := range k.cas {
+		if isRoot(ca) && k.own.Leaf.CheckSignatureFrom(ca) == nil {
+			return hashOf(ca)
+		}
+	}
+	return ""
 }
 
 // Due reports whether the certificate should be renewed by now.
@@ -126,9 +143,14 @@ func (k *Keyring) Authorities() []byte {
 	return text
 }
 
-// identify says whom a certificate names if one of the pool signed it.
-func identify(cert *x509.Certificate, pool *x509.CertPool) (Identity, error) {
-	_, err := cert.Verify(x509.VerifyOptions{Roots: pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+// identify says whom the first of some certificates names if one of the pool signed
+// it, or vouches for who did in one of the others.
+func identify(chain []*x509.Certificate, pool *x509.CertPool) (Identity, error) {
+	cert, between := chain[0], x509.NewCertPool()
+	for _, ca := range chain[1:] {
+		between.AddCert(ca)
+	}
+	_, err := cert.Verify(x509.VerifyOptions{Roots: pool, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
@@ -136,7 +158,13 @@ func identify(cert *x509.Certificate, pool *x509.CertPool) (Identity, error) {
 			cert.NotBefore.Format(time.RFC3339), cert.NotAfter.Format(time.RFC3339))
 	case err != nil:
 		return Identity{}, fmt.Errorf("%w: not a certificate of this cluster: %v", ErrRefused, err)
-	case len(cert.URIs) != 1:
+	}
+	return named(cert)
+}
+
+// named says whom a certificate names, whoever signed it.
+func named(cert *x509.Certificate) (Identity, error) {
+	if len(cert.URIs) != 1 {
 		return Identity{}, fmt.Errorf("%w: the certificate has %d identities", ErrRefused, len(cert.URIs))
 	}
 	return parseURI(cert.URIs[0])
@@ -153,16 +181,36 @@ func (k *Keyring) Peer(cs tls.ConnectionState) (Peer, error) {
 	if len(cs.PeerCertificates) == 0 {
 		return Peer{}, fmt.Errorf("%w: no certificate was shown", ErrRefused)
 	}
-	cert := cs.PeerCertificates[0]
 	k.mu.RLock()
-	pool, self := k.pool, k.self
-	serial := cert.SerialNumber.Text(16)
-	out := k.revoked[serial]
+	pool := k.pool
 	k.mu.RUnlock()
-	id, err := identify(cert, pool)
-	switch {
-	case err != nil:
+	id, err := identify(cs.PeerCertificates, pool)
+	if err != nil {
 		return Peer{}, err
+	}
+	return k.admitted(id, cs.PeerCertificates[0])
+}
+
+// Admitted says who is at the other end of a connection that was admitted before,
+// or refuses it if it was turned out since. Unlike Peer it does not look at who
+// signed the certificate, so it is cheap enough for every call.
+func (k *Keyring) Admitted(cs tls.ConnectionState) (Peer, error) {
+	if len(cs.PeerCertificates) == 0 {
+		return Peer{}, fmt.Errorf("%w: no certificate was shown", ErrRefused)
+	}
+	id, err := named(cs.PeerCertificates[0])
+	if err != nil {
+		return Peer{}, err
+	}
+	return k.admitted(id, cs.PeerCertificates[0])
+}
+
+func (k *Keyring) admitted(id Identity, cert *x509.Certificate) (Peer, error) {
+	serial := serialOf(cert)
+	k.mu.RLock()
+	self, out := k.self, k.revoked[serial]
+	k.mu.RUnlock()
+	switch {
 	case id.Cluster != self.Cluster:
 		return Peer{}, fmt.Errorf("%w: %v is of another cluster", ErrRefused, id)
 	case out:

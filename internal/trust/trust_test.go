@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -174,6 +175,105 @@ func TestRotation(t *testing.T) {
 	}
 	if err := client.Replace(next.admit(Identity{next.cluster, "x", Member})); err == nil {
 		t.Error("a machine took another's name")
+	}
+}
+
+// vouched is a new authority of a realm, and what is trusted while it follows.
+func (r *realm) vouched() (next *realm, authorities []byte) {
+	r.t.Helper()
+	next = &realm{t: r.t, cluster: r.cluster}
+	var err error
+	if next.ca, err = NewAuthority(r.cluster); err != nil {
+		r.t.Fatal(err)
+	}
+	voucher, err := r.ca.Vouch(next.ca)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return next, slices.Concat(next.ca.CertPEM(), r.ca.CertPEM(), voucher)
+}
+
+// Who has not heard yet of a new authority trusts it because the old one vouches for it.
+func TestVouch(t *testing.T) {
+	old := newRealm(t, 1)
+	late := old.ring("late", Member)
+	next, both := old.vouched()
+	if roots, err := Roots(both); err != nil || !slices.Equal(roots, []string{next.ca.Hash(), old.ca.Hash()}) {
+		t.Errorf("the authorities are %v, %v", roots, err)
+	}
+	ahead, err := NewKeyring(slices.Concat(next.admit(Identity{next.cluster, "ahead", Member}), both))
+	if err != nil || ahead.Issuer() != next.ca.Hash() || late.Issuer() != old.ca.Hash() {
+		t.Fatal(err)
+	}
+	if s, c := meet(t, ahead.ServerConfig("h2"), late.ClientConfig("ahead", "h2")); s != nil || c != nil {
+		t.Errorf("a client that is late: %v, %v", s, c)
+	}
+	if s, c := meet(t, late.ServerConfig("h2"), ahead.ClientConfig("late", "h2")); s != nil || c != nil {
+		t.Errorf("a server that is late: %v, %v", s, c)
+	}
+	// A token of before names the old authority.
+	addr, _ := serve(t, ahead.ServerConfig("h2"), func(_ context.Context, w Wish) (Grant, error) {
+		cert, err := next.ca.Sign(w.CSR, Identity{next.cluster, w.Name, Member})
+		return Grant{Cert: cert, Authorities: both}, err
+	})
+	if _, _, err := Join(t.Context(), NewToken(addr, old.ca.Hash()), "n", true); err != nil {
+		t.Errorf("an old token: %v", err)
+	}
+	// Then the old one goes.
+	if err := ahead.Trust(next.ca.CertPEM(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if s, _ := meet(t, ahead.ServerConfig("h2"), late.ClientConfig("ahead", "h2")); s == nil {
+		t.Error("a certificate of the old authority is good still")
+	}
+	if _, _, err := Join(t.Context(), NewToken(addr, old.ca.Hash()), "n", true); err == nil || !strings.Contains(err.Error(), "was replaced since") {
+		t.Errorf("an old token, late: %v", err)
+	}
+	// A certificate that vouches is no authority, and neither is a machine's.
+	stranger, _ := newRealm(t, 1).vouched()
+	if s, _ := meet(t, ahead.ServerConfig("h2"), stranger.ring("x", Member).ClientConfig("", "h2")); s == nil {
+		t.Error("another cluster's next authority is trusted")
+	}
+	if err := ahead.Trust(bytes.TrimPrefix(both, slices.Concat(next.ca.CertPEM(), old.ca.CertPEM())), nil); err == nil {
+		t.Error("a voucher alone is trusted")
+	}
+}
+
+func TestTurnedOut(t *testing.T) {
+	r := newRealm(t, 1)
+	k, peer := r.ring("a", Member), r.ring("b", ReadOnly)
+	cs := tls.ConnectionState{PeerCertificates: []*x509.Certificate{peer.certificate().Leaf}}
+	if p, err := k.Admitted(cs); err != nil || p != (Peer{Identity{r.cluster, "b", ReadOnly}, peer.Serial()}) {
+		t.Errorf("%v, %v", p, err)
+	}
+	if err := k.Trust(k.Authorities(), []string{"1", peer.Serial()}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := k.Credentials()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := NewKeyring(text)
+	if err != nil || again.Self() != k.Self() || again.Serial() != k.Serial() {
+		t.Fatal(err)
+	}
+	if twice, err := again.Credentials(); err != nil || !bytes.Equal(twice, text) {
+		t.Errorf("%s\nbecame\n%s, %v", text, twice, err)
+	}
+	for name, k := range map[string]*Keyring{"told": k, "restarted": again} {
+		if _, err := k.Admitted(cs); !errors.Is(err, ErrRefused) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := k.Peer(cs); !errors.Is(err, ErrRefused) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := k.Admitted(tls.ConnectionState{}); !errors.Is(err, ErrRefused) {
+			t.Errorf("%s, no certificate: %v", name, err)
+		}
+	}
+	serial, until, err := Inspect(certPEM(peer.own.Leaf.Raw))
+	if err != nil || serial != peer.Serial() || until.Before(time.Now()) {
+		t.Errorf("%s, %v, %v", serial, until, err)
 	}
 }
 

@@ -116,7 +116,7 @@ func (n *Node) eachSession(visit func(session.Info)) error {
 	var after meta.SessionID
 	for {
 		var list session.Listed
-		if err := n.look(session.OpSessions, session.List{After: after, Limit: tendBatch}, &list); err != nil {
+		if err := n.Local(session.OpSessions, session.List{After: after, Limit: tendBatch}, &list); err != nil {
 			return err
 		}
 		for _, s := range list.Sessions {

@@ -80,7 +80,7 @@ func (n *Node) purge(ctx context.Context) error {
 	var after meta.Ino
 	for {
 		var queue namespace.PurgingReply
-		if err := n.look(namespace.OpPurging, namespace.After{After: after, Limit: tendBatch}, &queue); err != nil {
+		if err := n.Local(namespace.OpPurging, namespace.After{After: after, Limit: tendBatch}, &queue); err != nil {
 			return err
 		}
 		for _, ino := range queue.Inos {
@@ -116,9 +116,10 @@ func (n *Node) endSessions(ctx context.Context) error {
 	return nil
 }
 
-// look answers a query from what is applied here, which costs nobody anything:
-// work that it misses is found at the next move.
-func (n *Node) look(op state.Op, req, resp any) error {
+// Local answers a query from what is applied here, which costs nobody anything. It
+// may be behind what was answered elsewhere: background work that misses something
+// finds it at the next move.
+func (n *Node) Local(op state.Op, req, resp any) error {
 	var reply state.Reply
 	if err := n.replica.Local(func(r state.Reader) error {
 		reply = n.machine.Answer(r, op, state.Marshal(req))
