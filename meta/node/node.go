@@ -38,7 +38,6 @@ func Machine() *state.Machine {
 type Node struct {
 	replica *replica.Replica
 	machine *state.Machine
-	id      string
 	log     *slog.Logger
 	clock   func() time.Duration // boottime's
 	expiry  expiry
@@ -61,7 +60,7 @@ func Open(c replica.Config) (*Node, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &Node{replica: r, machine: c.Machine, id: c.ID, log: log, clock: boottime.Now}, nil
+	return &Node{replica: r, machine: c.Machine, log: log, clock: boottime.Now}, nil
 }
 
 // Close stops the member.

@@ -66,7 +66,7 @@ func (n *Node) work(ctx context.Context) {
 
 // tend does what there is to do now.
 func (n *Node) tend(ctx context.Context) error {
-	if n.replica.Leader() != n.id {
+	if _, leads := n.replica.Leads(); !leads {
 		return nil
 	}
 	if err := n.purge(ctx); err != nil {

@@ -11,10 +11,13 @@ import (
 )
 
 // A Stream connects the members of a group: it accepts connections for Raft
-// and dials them. The TLS port of a machine implements it.
+// and dials them. The TLS port of a machine implements it. It admits machines of
+// the cluster only, and sees to it that whoever answers is the machine that was
+// to be dialled: another member's answers counted for it could lose what was
+// acknowledged.
 type Stream interface {
 	net.Listener
-	Dial(addr string, timeout time.Duration) (net.Conn, error)
+	Dial(machine, addr string, timeout time.Duration) (net.Conn, error)
 }
 
 // Config says what to run.

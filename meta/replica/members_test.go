@@ -18,36 +18,44 @@ import (
 // tcp is a Stream over the loopback.
 type tcp struct{ net.Listener }
 
-func (tcp) Dial(addr string, timeout time.Duration) (net.Conn, error) {
+func (tcp) Dial(_, addr string, timeout time.Duration) (net.Conn, error) {
 	return net.DialTimeout("tcp", addr, timeout)
 }
 
 // A group is several members in this process.
 type group struct {
 	t       *testing.T
+	beat    time.Duration // of those that are added
 	configs map[string]Config
 	members map[string]*Replica
 }
 
+var groupLimits = limits{memtable: 1 << 20, snapshotEntries: 1 << 40, trailing: 4, segment: 16 << 10}
+
 func newGroup(t *testing.T, ids ...string) *group {
-	g := &group{t: t, configs: make(map[string]Config), members: make(map[string]*Replica)}
+	g := &group{t: t, beat: 200 * time.Millisecond, configs: make(map[string]Config), members: make(map[string]*Replica)}
 	_ = t.TempDir() // so that it is removed after the members have stopped
 	t.Cleanup(func() {
 		for _, r := range g.members {
 			shut(t, r)
 		}
 	})
-	for i, id := range ids {
-		cfg := testConfig(t, t.TempDir())
-		cfg.ID, cfg.Bootstrap, cfg.Beat = id, i == 0, 200*time.Millisecond
-		cfg.limits = limits{memtable: 1 << 20, snapshotEntries: 1 << 40, trailing: 4, segment: 16 << 10}
-		g.configs[id] = cfg
-		g.start(id)
-		if i > 0 {
-			g.join(id)
-		}
+	for _, id := range ids {
+		g.add(id)
 	}
 	return g
+}
+
+// add starts a new member and makes it a voter.
+func (g *group) add(id string) {
+	g.t.Helper()
+	cfg := testConfig(g.t, g.t.TempDir())
+	cfg.ID, cfg.Bootstrap, cfg.Beat, cfg.limits = id, len(g.members) == 0, g.beat, groupLimits
+	g.configs[id] = cfg
+	g.start(id)
+	if !cfg.Bootstrap {
+		g.join(id)
+	}
 }
 
 func (g *group) start(id string) *Replica {
@@ -76,7 +84,16 @@ func (g *group) stop(id string) {
 // join makes id a voter.
 func (g *group) join(id string) {
 	g.t.Helper()
-	g.leader(func(r *Replica) error { return r.AddVoter(g.t.Context(), id, g.configs[id].Address) })
+	g.leader(func(r *Replica) error { return r.AddNonvoter(g.t.Context(), id, g.configs[id].Address) })
+	g.leader(func(r *Replica) error { return notYet(r.Promote(g.t.Context(), id)) })
+}
+
+// notYet makes Busy something to try again.
+func notYet(err error) error {
+	if errors.Is(err, meta.Busy) {
+		return fmt.Errorf("%w: %w", meta.Unavailable, err)
+	}
+	return err
 }
 
 // leader calls fn with the member that leads until it succeeds; Unavailable
@@ -87,7 +104,7 @@ func (g *group) leader(fn func(r *Replica) error) {
 	var err error
 	for time.Now().Before(deadline) {
 		for _, r := range g.members {
-			if r.Leader() != r.cfg.ID {
+			if _, leads := r.Leads(); !leads {
 				continue
 			}
 			if err = fn(r); err == nil {
@@ -142,6 +159,29 @@ func (g *group) agree(last uint64) {
 	}
 }
 
+// until waits for a condition on what members know, which nothing announces.
+func (g *group) until(what string, done func() bool) {
+	g.t.Helper()
+	for late := time.Now().Add(20 * time.Second); !done(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(late) {
+			g.t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// local reads a row without asking anyone.
+func local(t *testing.T, r *Replica, key string) (got string) {
+	t.Helper()
+	if err := r.Local(func(s state.Reader) error {
+		val, _ := s.Get([]byte(key))
+		got = string(val)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
 func (g *group) leads() string {
 	g.t.Helper()
 	var id string
@@ -162,8 +202,8 @@ func TestMembers(t *testing.T) {
 		g.append(seq)
 	}
 	g.agree(seq)
-	for id, r := range g.members {
-		if r.Leader() == id {
+	for _, r := range g.members {
+		if _, leads := r.Leads(); leads {
 			continue
 		}
 		if err := r.View(t.Context(), func(state.Reader) error { return nil }); !errors.Is(err, meta.Unavailable) {
@@ -293,11 +333,7 @@ func TestCatchUpBySnapshot(t *testing.T) {
 
 	// A new member, which has nothing.
 	cut()
-	cfg := testConfig(t, t.TempDir())
-	cfg.ID, cfg.Bootstrap, cfg.Beat, cfg.limits = "d", false, g.configs["a"].Beat, g.configs["a"].limits
-	g.configs["d"] = cfg
-	g.start("d")
-	g.join("d")
+	g.add("d")
 	more(1)
 	g.agree(seq)
 	g.leader(func(r *Replica) error { return r.Remove(t.Context(), "c") })

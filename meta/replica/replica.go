@@ -41,7 +41,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -67,6 +66,7 @@ type Replica struct {
 	space *space // the disk's
 
 	trans io.Closer
+	peers *peers // nil in a group of one that can have no other
 
 	// Proposals (propose.go).
 	queue    chan *proposal
@@ -113,7 +113,12 @@ func Open(cfg Config) (*Replica, error) {
 	for _, task := range []func(){r.propose, r.watchLog, r.tend, r.cutLog} {
 		r.tasks.start(task)
 	}
-	if cfg.Stream == nil {
+	if cfg.Stream != nil {
+		r.tasks.start(r.keepAddress)
+	} else {
+		if err := r.soleVoter(); err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
 		if err := r.awaitLead(); err != nil {
 			return nil, errors.Join(err, r.Close())
 		}
@@ -190,6 +195,7 @@ func (r *Replica) startRaft() error {
 	c.MaxAppendEntries = entriesAtOnce
 	c.BatchApplyCh = true
 	c.TrailingLogs = r.cfg.limits.trailing
+	c.ShutdownOnRemove = false        // it is for whoever runs this member to stop it, see Removed
 	c.NoSnapshotRestoreOnStart = true // the state is there already
 	// Snapshots are taken when we say (cutLog).
 	c.SnapshotInterval, c.SnapshotThreshold = 24*time.Hour, 1<<62
@@ -221,35 +227,17 @@ func (r *Replica) transport(c *raft.Config) (raft.ServerAddress, raft.Transport)
 		r.trans = trans
 		return addr, trans
 	}
-	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	r.peers = &peers{last: r.logs.last, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:                  stream{r.cfg.Stream, r.cfg.Address},
 		MaxPool:                 3,
 		MaxRPCsInFlight:         2,
 		Timeout:                 10 * time.Second,
 		Logger:                  c.Logger,
 		MsgpackUseNewTimeFormat: true,
-	})
-	r.trans = trans
-	return raft.ServerAddress(r.cfg.Address), trans
+	})}
+	r.trans = r.peers
+	return raft.ServerAddress(r.cfg.Address), r.peers
 }
-
-// stream is a Stream as raft wants it.
-type stream struct {
-	Stream
-	addr string
-}
-
-func (s stream) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return s.Stream.Dial(string(addr), timeout)
-}
-
-func (s stream) Addr() net.Addr { return address(s.addr) }
-
-// address is where others reach us, which may not be what we listen on.
-type address string
-
-func (a address) Network() string { return "tcp" }
-func (a address) String() string  { return string(a) }
 
 // fresh reports whether nothing was ever written to the group.
 func (r *Replica) fresh() bool {
@@ -300,11 +288,12 @@ func (r *Replica) gone() error {
 	return fmt.Errorf("replica: stopped: %w", meta.Unavailable)
 }
 
-// Close stops the member. Proposals under way are answered with Unavailable;
+// Close stops the member, and hands the lead over first if it has it. Proposals under way are answered with Unavailable;
 // Views must have returned or return soon. The state is flushed, so that the
 // next Open applies nothing again.
 func (r *Replica) Close() error {
 	r.close.Do(func() {
+		r.resign()
 		close(r.quit)
 		r.gate.shut()
 		err := r.raft.Shutdown().Error()
