@@ -81,6 +81,20 @@ type Code struct {
 
 func (c Code) String() string { return fmt.Sprintf("%d+%d", c.K, c.M) }
 
+// ParseCode reads what String writes; nothing is the zero Code.
+func ParseCode(s string) (Code, error) {
+	if s == "" {
+		return Code{}, nil
+	}
+	var c Code
+	var rest string
+	n, _ := fmt.Sscanf(s, "%d+%d%s", &c.K, &c.M, &rest)
+	if n != 2 || c.K < 1 || c.M < 1 || c.Shards() > MaxShards {
+		return Code{}, fmt.Errorf("%q: K+M is needed, as in 4+2, with at most %d in all", s, MaxShards)
+	}
+	return c, nil
+}
+
 // Shards is the number of shards of a stripe.
 func (c Code) Shards() int { return int(c.K) + int(c.M) }
 

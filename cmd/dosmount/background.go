@@ -40,8 +40,14 @@ func background(ctx context.Context, c *config, stdout, stderr io.Writer) error 
 		return err
 	}
 	args := []string{"--data", c.data}
+	if len(c.cluster) > 0 {
+		args = []string{"--cluster", strings.Join(c.cluster, ","), "--identity", c.identity}
+	}
 	if c.code != "" {
 		args = append(args, "--ec", c.code)
+	}
+	if c.subtree != "" {
+		args = append(args, "--subtree", c.subtree)
 	}
 	if len(c.options) > 0 {
 		args = append(args, "-o", strings.Join(c.options, ","))

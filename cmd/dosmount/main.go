@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -29,14 +30,15 @@ const memoryLimit = 560 << 20
 const usage = `usage: dosmount [flags] MOUNTPOINT
 
 Mounts dos at MOUNTPOINT and stays in the foreground until SIGINT, SIGTERM or
-umount. It runs an embedded cluster: one metadata member and six chunk stores
-in --data, erasure coded 4+2, so that any two of the folders DIR/chunk/0 … 5
-can be lost.
+umount. Without --cluster it runs an embedded one: a metadata member and six
+chunk stores in --data, erasure coded 4+2, so that any two of the folders
+DIR/chunk/0 … 5 can be lost.
 
 %s
 example:
   dosmount --data /srv/dos /dos
   cp -a ~/photos /dos/ && cat /dos/cluster/status
+  dosmount --cluster 10.0.0.1:7600,10.0.0.2:7600 /dos
 `
 
 // config is everything dosmount can be told. There is no configuration file.
@@ -44,6 +46,8 @@ type config struct {
 	mountPoint string
 	data       string
 	code       string // K+M; empty: what the data directory has, else 4+2
+	cluster    []string
+	identity   string
 	subtree    string
 	options    []string
 	background bool
@@ -73,9 +77,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil || c == nil {
 		return err
 	}
-	code, err := parseCode(c.code)
+	code, err := chunk.ParseCode(c.code)
 	if err != nil {
-		return errUsage{err}
+		return errUsage{fmt.Errorf("--ec %w", err)}
 	}
 	options, err := fuse.ParseOptions(c.options...)
 	if err != nil {
@@ -93,6 +97,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return node.Mount(ctx, node.MountConfig{
 		Data:       c.data,
 		Code:       code,
+		Cluster:    c.cluster,
+		Identity:   c.identity,
 		MountPoint: c.mountPoint,
 		Subtree:    c.subtree,
 		Options:    options,
@@ -112,6 +118,8 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	flags.Usage = func() {}
 	flags.StringVar(&c.data, "data", "", "keep the cluster in `DIR`; made if missing (default "+defaultData()+")")
 	flags.StringVar(&c.code, "ec", "", "erasure code `K+M` of a new DIR, with K+M stores (default 4+2)")
+	flags.StringSliceVar(&c.cluster, "cluster", nil, "mount the cluster of the machines at `HOST:PORT[,HOST:PORT]` instead")
+	flags.StringVar(&c.identity, "identity", "", "with --cluster: the `FILE` that dosctl login made (default "+node.DefaultIdentity()+")")
 	flags.StringSliceVarP(&c.options, "options", "o", nil, "mount options, `OPT[,OPT]`: ro, allow_other, sync, noatime, …")
 	flags.StringVar(&c.subtree, "subtree", "", "mount the directory `PATH` of the tree alone, without special directories")
 	flags.BoolVarP(&c.background, "background", "d", false, "go to the background once mounted; log to DIR/dosmount.log")
@@ -141,10 +149,13 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	rest := flags.Args()
 	if helper {
 		if len(rest) != 2 {
-			return nil, errUsage{errors.New("mount.dos needs a data directory and a mount point")}
+			return nil, errUsage{errors.New("mount.dos needs a data directory, or a cluster's HOST:PORT, and a mount point")}
 		}
-		if strings.HasPrefix(rest[0], "/") {
+		switch {
+		case strings.HasPrefix(rest[0], "/"):
 			c.data = rest[0]
+		case strings.Contains(rest[0], ":"):
+			c.cluster = strings.Split(rest[0], ",")
 		}
 		rest = rest[1:]
 		c.background = !isBackground()
@@ -154,6 +165,20 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	}
 	if len(rest) != 1 {
 		return nil, errUsage{fmt.Errorf("needs one mount point, not %d", len(rest))}
+	}
+	switch {
+	case len(c.cluster) > 0 && (c.data != "" || c.code != ""):
+		return nil, errUsage{errors.New("--data and --ec are an embedded cluster's: they do not go with --cluster")}
+	case len(c.cluster) == 0 && c.identity != "":
+		return nil, errUsage{errors.New("--identity goes with --cluster")}
+	}
+	for _, addr := range c.cluster {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return nil, errUsage{fmt.Errorf("--cluster %s: HOST:PORT is needed", addr)}
+		}
+	}
+	if c.identity == "" {
+		c.identity = node.DefaultIdentity()
 	}
 	if c.data == "" {
 		c.data = defaultData()
@@ -167,20 +192,6 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 		}
 	}
 	return &c, nil
-}
-
-// parseCode reads K+M; the zero Code stands for none given.
-func parseCode(s string) (chunk.Code, error) {
-	if s == "" {
-		return chunk.Code{}, nil
-	}
-	var code chunk.Code
-	var rest string
-	n, _ := fmt.Sscanf(s, "%d+%d%s", &code.K, &code.M, &rest)
-	if n != 2 || code.K < 1 || code.M < 1 || code.Shards() > chunk.MaxShards {
-		return chunk.Code{}, fmt.Errorf("--ec %q: K+M is needed, as in 4+2, with at most %d in all", s, chunk.MaxShards)
-	}
-	return code, nil
 }
 
 func defaultData() string {

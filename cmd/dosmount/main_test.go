@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"dos/chunk"
 )
 
 func TestParse(t *testing.T) {
@@ -42,29 +41,6 @@ func TestParse(t *testing.T) {
 		case got.mountPoint != test.want.mountPoint || got.data != test.want.data || got.code != test.want.code || got.subtree != test.want.subtree ||
 			got.background != test.want.background || !slices.Equal(got.options, test.want.options):
 			t.Errorf("%s: got %+v, want %+v", test.args, *got, test.want)
-		}
-	}
-}
-
-func TestCode(t *testing.T) {
-	for _, test := range []struct {
-		text string
-		want chunk.Code
-		ok   bool
-	}{
-		{"", chunk.Code{}, true},
-		{"4+2", chunk.Code{K: 4, M: 2}, true},
-		{"1+1", chunk.Code{K: 1, M: 1}, true},
-		{"4", chunk.Code{}, false},
-		{"4+2x", chunk.Code{}, false},
-		{"0+2", chunk.Code{}, false},
-		{"4+0", chunk.Code{}, false},
-		{"31+2", chunk.Code{}, false},
-		{"300+2", chunk.Code{}, false},
-		{"-4+2", chunk.Code{}, false},
-	} {
-		if got, err := parseCode(test.text); got != test.want || (err == nil) != test.ok {
-			t.Errorf("parseCode(%q) = %v, %v, want %v, success %v", test.text, got, err, test.want, test.ok)
 		}
 	}
 }

@@ -1,8 +1,10 @@
 // Package admin is how dosctl speaks to a running dos: HTTP with JSON bodies
-// over the Unix socket DIR/sock, which only its owner may open. It knows what
-// can be asked, not how it is done.
+// over the Unix socket DIR/sock, which only its owner may open, or over a
+// connection to a machine of a cluster. It knows what can be asked, not how it
+// is done.
 //
 //	GET  /status          one JSON object: a Status
+//	GET  /events?after=N  a JSON list: the events with numbers above N, as in /dos/cluster/log
 //	POST /fsck?data=BOOL  a stream of JSON objects, one a line: Events; the last has Done set
 //	POST /scrub           likewise
 //	GET  /dump            the metadata, in the format of meta/replica
@@ -26,6 +28,9 @@ type Service interface {
 	// Status returns something that marshals to JSON: the facts that
 	// /dos/cluster/status shows.
 	Status(ctx context.Context) (any, error)
+	// Events returns something that marshals to a JSON list: the events with
+	// numbers above after.
+	Events(ctx context.Context, after uint64) (any, error)
 	// Fsck checks everything and says what it found, a line at a time. With
 	// data it reads and verifies every shard too.
 	Fsck(ctx context.Context, data bool, say func(line string)) (problems int, err error)
@@ -51,12 +56,16 @@ func Handler(s Service) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
 		status, err := s.Status(r.Context())
+		answer(w, status, err)
+	})
+	mux.HandleFunc("GET /events", func(w http.ResponseWriter, r *http.Request) {
+		after, err := strconv.ParseUint(r.FormValue("after"), 10, 64)
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			http.Error(w, "after must be a number", http.StatusBadRequest)
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		reply(json.NewEncoder(w).Encode(status))
+		events, err := s.Events(r.Context(), after)
+		answer(w, events, err)
 	})
 	mux.HandleFunc("POST /fsck", func(w http.ResponseWriter, r *http.Request) {
 		data, err := strconv.ParseBool(r.FormValue("data"))
@@ -86,6 +95,16 @@ func Handler(s Service) http.Handler {
 		}
 	})
 	return mux
+}
+
+// answer sends one JSON value.
+func answer(w http.ResponseWriter, value any, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	reply(json.NewEncoder(w).Encode(value))
 }
 
 // stream sends what run says as it says it.

@@ -18,6 +18,9 @@ import (
 type service struct{ fail error }
 
 func (s service) Status(context.Context) (any, error) { return map[string]int{"stripes": 7}, s.fail }
+func (s service) Events(_ context.Context, after uint64) (any, error) {
+	return []uint64{after + 1}, s.fail
+}
 func (s service) Fsck(_ context.Context, data bool, say func(string)) (int, error) {
 	say("one")
 	if data {
@@ -60,6 +63,10 @@ func TestAsk(t *testing.T) {
 	var status struct{ Stripes int }
 	if err := c.Status(t.Context(), &status); err != nil || status.Stripes != 7 {
 		t.Errorf("Status = %+v, %v", status, err)
+	}
+	var events []uint64
+	if err := c.Events(t.Context(), 41, &events); err != nil || !slices.Equal(events, []uint64{42}) {
+		t.Errorf("Events = %v, %v", events, err)
 	}
 	for _, test := range []struct {
 		data bool

@@ -14,15 +14,18 @@ import (
 	"strings"
 )
 
-// A Client asks the dos that listens on one socket.
+// A Client asks one running dos.
 type Client struct{ http http.Client }
 
 // Dial returns a client of the socket at path. Nothing is sent yet.
 func Dial(path string) *Client {
+	return DialWith(func(ctx context.Context) (net.Conn, error) { return connect(ctx, path) })
+}
+
+// DialWith returns a client that makes a connection of its own for each request.
+func DialWith(dial func(context.Context) (net.Conn, error)) *Client {
 	return &Client{http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return connect(ctx, path)
-		},
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 		DisableKeepAlives: true,
 	}}}
 }
@@ -30,6 +33,16 @@ func Dial(path string) *Client {
 // Status decodes the status into into.
 func (c *Client) Status(ctx context.Context, into any) error {
 	body, err := c.do(ctx, http.MethodGet, "status", nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	return json.NewDecoder(body).Decode(into)
+}
+
+// Events decodes the events after one, by its number, into into.
+func (c *Client) Events(ctx context.Context, after uint64, into any) error {
+	body, err := c.do(ctx, http.MethodGet, "events", url.Values{"after": {strconv.FormatUint(after, 10)}})
 	if err != nil {
 		return err
 	}

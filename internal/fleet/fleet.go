@@ -352,3 +352,17 @@ func (f *Fleet) Peer(name string) Peer {
 	}
 	return nil
 }
+
+// Disk names the file system that a store lies on.
+func (f *Fleet) Disk(id chunk.StoreID) string {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if s := f.stores[id]; s != nil && s.at != nil {
+		for _, d := range s.at.last.Disks {
+			if chunk.StoreID(d.ID) == id && d.Device != 0 {
+				return fmt.Sprintf("device %d of %s", d.Device, s.member.Node)
+			}
+		}
+	}
+	return fmt.Sprintf("store %d", id)
+}

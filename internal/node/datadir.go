@@ -17,7 +17,7 @@ import (
 	"dos/internal/disk"
 )
 
-// A data directory of an embedded cluster:
+// A data directory:
 //
 //	format    text, below; made last, so that a directory with it is whole
 //	lock      flock(2) while a process uses the directory
@@ -25,15 +25,23 @@ import (
 //	restored  empty: meta/ was made from a dump and not used since
 //	meta/     of meta/node
 //	chunk/N/  of chunk/node, one a store, from 0
+//	identity  of a machine of a cluster: its certificate and key, mode 0600
+//	peers     of a machine of a cluster: a line an address of others
 //
 // The format file is lines of "key value":
 //
-//	dos-data 1
+//	dos-data 2
 //	cluster 32 hexadecimal digits
 //	code 4+2
+//	node NAME
 //
-// A reader refuses a version it does not know.
-const formatVersion = 1
+// Version 1 is an embedded cluster's, and has no node. Version 2 is a machine's of
+// a cluster; one that joined has no code, which is the cluster's. A reader refuses
+// a version it does not know.
+const (
+	embeddedVersion = 1
+	machineVersion  = 2
+)
 
 const restoredName = "restored"
 
@@ -46,40 +54,75 @@ type dataDir struct {
 	lock    *os.File
 	cluster [16]byte // the cluster's identity
 	code    chunk.Code
+	node    string // the machine's name; empty for an embedded cluster
 }
 
-// openData takes a data directory, and makes it if create is set and it is
-// missing or empty. want is the code of a new one and must be that of an old
-// one, unless it is zero. Nothing is touched when it fails.
+// openData takes the data directory of an embedded cluster, and makes it if
+// create is set and it is missing or empty. want is the code of a new one and
+// must be that of an old one, unless it is zero. Nothing is touched when it fails.
 func openData(path string, want chunk.Code, create bool) (_ *dataDir, err error) {
+	d, fresh, err := takeData(path, create, func(d *dataDir) error {
+		if d.node != "" {
+			return fmt.Errorf("%s belongs to machine %s of a cluster: dosd runs it", path, d.node)
+		}
+		return d.agrees(want)
+	})
+	if err != nil || !fresh {
+		return d, err
+	}
+	if d.code = want; want == (chunk.Code{}) {
+		d.code = defaultCode
+	}
+	rand.Read(d.cluster[:]) //nolint:errcheck // it does not fail
+	if err := d.write(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// defaultCode is that of a new cluster.
+var defaultCode = chunk.Code{K: 4, M: 2}
+
+// agrees says whether a directory may be opened with --ec want.
+func (d *dataDir) agrees(want chunk.Code) error {
+	if want != (chunk.Code{}) && want != d.code {
+		return fmt.Errorf("%s was made with --ec %v, not %v; leave --ec out or say %v", d.path, d.code, want, d.code)
+	}
+	return nil
+}
+
+// takeData takes a data directory that is one already and that fit agrees to,
+// or, if create is set, one that is missing or empty: then it is fresh, and
+// whoever took it writes its format.
+func takeData(path string, create bool, fit func(*dataDir) error) (_ *dataDir, fresh bool, err error) {
 	text, err := os.ReadFile(filepath.Join(path, "format"))
-	fresh := errors.Is(err, os.ErrNotExist)
+	fresh = errors.Is(err, os.ErrNotExist)
 	switch {
 	case fresh && !create:
-		return nil, fmt.Errorf("%s is not a data directory of dos", path)
+		return nil, false, fmt.Errorf("%s is not a data directory of dos", path)
 	case fresh:
 		if err := mayMake(path); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if err := hasRoom(path); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	case err != nil:
-		return nil, err
+		return nil, false, err
 	}
 	d := &dataDir{path: path}
 	if !fresh {
 		if err := d.parse(string(text)); err != nil {
-			return nil, fmt.Errorf("%s: %w", filepath.Join(path, "format"), err)
+			return nil, false, fmt.Errorf("%s: %w", filepath.Join(path, "format"), err)
 		}
-		if want != (chunk.Code{}) && want != d.code {
-			return nil, fmt.Errorf("%s was made with --ec %v, not %v; leave --ec out or say %v", path, d.code, want, d.code)
+		if err := fit(d); err != nil {
+			return nil, false, err
 		}
 	} else if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if d.lock, err = os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer func() {
 		if err != nil {
@@ -88,23 +131,11 @@ func openData(path string, want chunk.Code, create bool) (_ *dataDir, err error)
 	}()
 	if err := syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%s is in use by another dos (%s)", path, holder(d.lock))
+			return nil, false, fmt.Errorf("%s is in use by another dos (%s)", path, holder(d.lock))
 		}
-		return nil, fmt.Errorf("lock %s: %w", path, err)
+		return nil, false, fmt.Errorf("lock %s: %w", path, err)
 	}
-	if err := noteHolder(d.lock); err != nil {
-		return nil, err
-	}
-	if !fresh {
-		return d, nil
-	}
-	if d.code = want; want == (chunk.Code{}) {
-		d.code = chunk.Code{K: 4, M: 2}
-	}
-	if _, err := rand.Read(d.cluster[:]); err != nil {
-		return nil, err
-	}
-	return d, d.write()
+	return d, fresh, noteHolder(d.lock)
 }
 
 // mayMake says whether path can become a data directory: it is missing, or
@@ -119,7 +150,7 @@ func mayMake(path string) error {
 	}
 	for _, e := range list {
 		switch e.Name() {
-		case "lock", "format.new", "dosmount.log", "lost+found":
+		case "lock", "format.new", "dosmount.log", "lost+found", "authority", "identity", "peers", "peers.new":
 		default:
 			return fmt.Errorf("%s is neither empty nor a data directory of dos (it has %q)", path, e.Name())
 		}
@@ -158,8 +189,8 @@ func (d *dataDir) parse(text string) error {
 			if _, err := fmt.Sscanf(val, "%d", &version); err != nil || version < 1 {
 				return fmt.Errorf("bad version %q", val)
 			}
-			if version > formatVersion {
-				return fmt.Errorf("format %d is newer than this program's, %d; use a newer dos", version, formatVersion)
+			if version > machineVersion {
+				return fmt.Errorf("format %d is newer than this program's, %d; use a newer dos", version, machineVersion)
 			}
 		case "cluster":
 			if n, err := hex.Decode(d.cluster[:], []byte(val)); err != nil || n != len(d.cluster) {
@@ -169,11 +200,16 @@ func (d *dataDir) parse(text string) error {
 			if n, _ := fmt.Sscanf(val, "%d+%d", &d.code.K, &d.code.M); n != 2 || d.code.K < 1 || d.code.M < 1 || d.code.Shards() > chunk.MaxShards {
 				return fmt.Errorf("bad code %q", val)
 			}
+		case "node":
+			if d.node = val; val == "" || version < machineVersion {
+				return fmt.Errorf("bad node %q", val)
+			}
 		default:
 			return fmt.Errorf("unknown line %q", lines.Text())
 		}
 	}
-	if version == 0 || d.code.K == 0 || d.cluster == ([16]byte{}) {
+	named := version >= machineVersion
+	if version == 0 || !named && d.code.K == 0 || named != (d.node != "") || d.cluster == ([16]byte{}) {
 		return errors.New("is not whole")
 	}
 	return nil
@@ -181,7 +217,17 @@ func (d *dataDir) parse(text string) error {
 
 // write makes the format file, whole or not at all.
 func (d *dataDir) write() error {
-	text := fmt.Sprintf("dos-data %d\ncluster %x\ncode %v\n", formatVersion, d.cluster, d.code)
+	version := embeddedVersion
+	if d.node != "" {
+		version = machineVersion
+	}
+	text := fmt.Sprintf("dos-data %d\ncluster %x\n", version, d.cluster)
+	if d.code.K != 0 {
+		text += fmt.Sprintf("code %v\n", d.code)
+	}
+	if d.node != "" {
+		text += fmt.Sprintf("node %s\n", d.node)
+	}
 	name := filepath.Join(d.path, "format")
 	f, err := os.OpenFile(name+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {

@@ -54,7 +54,10 @@ func TestForeignDataDir(t *testing.T) {
 	const whole = "dos-data 1\ncluster 00112233445566778899aabbccddeeff\ncode 4+2\n"
 	for _, test := range []struct{ name, file, text, want string }{
 		{"foreign", "holiday.jpg", "x", "neither empty nor"},
-		{"newer", "format", strings.Replace(whole, "dos-data 1", "dos-data 2", 1), "newer"},
+		{"newer", "format", strings.Replace(whole, "dos-data 1", "dos-data 3", 1), "newer"},
+		{"machine's", "format", strings.Replace(whole, "dos-data 1", "dos-data 2", 1) + "node a\n", "dosd runs it"},
+		{"nameless", "format", strings.Replace(whole, "dos-data 1", "dos-data 2", 1), "not whole"},
+		{"named", "format", whole + "node a\n", "bad node"},
 		{"cut", "format", whole[:20], "bad cluster"},
 		{"empty", "format", "", "not whole"},
 		{"code", "format", strings.Replace(whole, "4+2", "400+2", 1), "bad code"},

@@ -40,7 +40,6 @@ type Embedded struct {
 	tree    *vfs.FS
 
 	events  *cluster.Journal
-	last    cluster.LastError
 	started time.Time
 	broken  chan error // the reason why the process must end; buffered
 }

@@ -16,6 +16,7 @@ import (
 
 	"dos/chunk"
 	"dos/fuse"
+	"dos/fuse/vfs"
 	"dos/internal/admin"
 	"dos/meta"
 	"dos/procfs"
@@ -30,8 +31,10 @@ const unmountWait = 10 * time.Second
 // MountConfig says what dosmount mounts. The zero value of an optional field
 // means the default named beside it.
 type MountConfig struct {
-	Data       string     // the data directory; made if missing
+	Data       string     // the data directory of an embedded cluster; made if missing
 	Code       chunk.Code // of a new one; 4+2
+	Cluster    []string   // addresses of machines of a cluster; none: an embedded one
+	Identity   string     // the file that proves to a cluster who this is
 	MountPoint string
 	Subtree    string // the directory that is mounted, alone; empty: the whole, with the special directories
 	Options    fuse.Options
@@ -39,12 +42,19 @@ type MountConfig struct {
 	Ready      func() // called once the mount is usable
 }
 
-// Mount runs an embedded cluster and mounts it until ctx ends or it is
-// unmounted. Then it stores what is not stored yet and stops cleanly.
-func Mount(ctx context.Context, c MountConfig) (err error) {
+// Mount mounts a cluster, or runs an embedded one and mounts it, until ctx ends
+// or it is unmounted. Then it stores what is not stored yet and stops cleanly.
+func Mount(ctx context.Context, c MountConfig) error {
 	if err := fuse.CheckPoint(c.MountPoint, c.Options, slog.Default()); err != nil {
 		return err
 	}
+	if len(c.Cluster) > 0 {
+		return mountCluster(ctx, c)
+	}
+	return mountEmbedded(ctx, c)
+}
+
+func mountEmbedded(ctx context.Context, c MountConfig) (err error) {
 	e, err := openEmbedded(ctx, embeddedConfig{data: c.Data, code: c.Code, create: true, sync: c.Options.Sync})
 	if err != nil {
 		return err
@@ -62,33 +72,51 @@ func Mount(ctx context.Context, c MountConfig) (err error) {
 	}
 	g.Go(func() error {
 		defer stop()
-		return e.serveMount(ctx, running, c)
+		if err := e.stores.Ready(running); err != nil {
+			return err
+		}
+		f := front{
+			tree: e.tree, cluster: e, nodes: e, node: nodeName,
+			session: func() meta.SessionID { return e.session }, broken: e.broken,
+		}
+		f.mounted = func() { e.events.Add("mounted at %s", c.MountPoint) }
+		return f.serve(ctx, running, c)
 	})
 	return g.Wait()
 }
 
-// serveMount mounts once the stores are open, and returns when the mount is gone.
-func (e *Embedded) serveMount(ctx, running context.Context, c MountConfig) error {
-	if err := e.stores.Ready(running); err != nil {
-		return err
-	}
-	cfg := fuse.Config{MountPoint: c.MountPoint, FS: e.tree, Options: c.Options, Failed: e.last.Record}
+// A front is what a mount shows.
+type front struct {
+	tree    *vfs.FS
+	cluster cluster.Cluster
+	nodes   nodes.Nodes
+	node    string // the machine that serves the mount, by name
+	session func() meta.SessionID
+	broken  <-chan error // why the mount cannot go on
+	mounted func()       // called once the mount is usable
+	last    cluster.LastError
+}
+
+// serve mounts, and returns when the mount is gone: when ctx ends, what it
+// stands on (running) does, or somebody unmounts it.
+func (f *front) serve(ctx, running context.Context, c MountConfig) error {
+	cfg := fuse.Config{MountPoint: c.MountPoint, FS: f.tree, Options: c.Options, Failed: f.last.Record}
 	if c.Subtree != "" {
-		root, err := e.directory(ctx, c.Subtree)
+		root, err := directory(ctx, f.tree, c.Subtree)
 		if err != nil {
 			return fmt.Errorf("--subtree %s: %w", c.Subtree, err)
 		}
 		cfg.Root = root
 	} else {
 		cfg.Special = &procfs.Mux{}
-		cfg.Special.Mount("cluster", cluster.New(e, cluster.Self{Node: nodeName, Session: func() meta.SessionID { return e.session }, Error: &e.last}))
-		cfg.Special.Mount("nodes", nodes.New(e))
+		cfg.Special.Mount("cluster", cluster.New(f.cluster, cluster.Self{Node: f.node, Session: f.session, Error: &f.last}))
+		cfg.Special.Mount("nodes", nodes.New(f.nodes))
 	}
 	server, err := fuse.Mount(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	e.events.Add("mounted at %s", c.MountPoint)
+	f.mounted()
 	if c.Ready != nil {
 		c.Ready()
 	}
@@ -103,7 +131,7 @@ func (e *Embedded) serveMount(ctx, running context.Context, c MountConfig) error
 		return nil
 	case <-ctx.Done():
 	case <-running.Done():
-	case broken = <-e.broken:
+	case broken = <-f.broken:
 		slog.Error("node: cannot go on", "err", broken)
 	}
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), unmountWait)
@@ -117,13 +145,13 @@ func (e *Embedded) serveMount(ctx, running context.Context, c MountConfig) error
 }
 
 // directory finds a directory of the stored tree by its path from the root.
-func (e *Embedded) directory(ctx context.Context, path string) (meta.Ino, error) {
+func directory(ctx context.Context, tree *vfs.FS, path string) (meta.Ino, error) {
 	ino := meta.Root
 	for name := range strings.SplitSeq(path, "/") {
 		if name == "" {
 			continue
 		}
-		a, err := e.tree.Lookup(ctx, ino, name)
+		a, err := tree.Lookup(ctx, ino, name)
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("%q: %w", name, err)

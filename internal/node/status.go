@@ -68,10 +68,7 @@ func (e *Embedded) Node(ctx context.Context, name string) (nodes.Node, error) {
 		Name: nodeName, State: "up", Roles: []string{"meta", "chunk", "mount"}, Version: Version(),
 		Since: meta.At(e.started), Seen: now, Now: now, Load: load(), Memory: memory(),
 	}
-	for _, s := range e.stores.status(ctx) {
-		n.Disks = append(n.Disks, nodes.Disk{ID: s.ID, State: s.State, Path: s.Path,
-			Capacity: s.Capacity, Free: s.Free, Used: s.Used, Shards: s.Shards})
-	}
+	n.Disks = e.stores.disks(ctx)
 	return n, nil
 }
 

@@ -22,6 +22,7 @@ import (
 	"dos/meta/client"
 	"dos/meta/members"
 	"dos/procfs/cluster"
+	"dos/procfs/nodes"
 )
 
 const (
@@ -328,11 +329,10 @@ func (s *stores) Store(id chunk.StoreID) (chunk.Store, bool) {
 
 // disk names the file system that a store lies on.
 func (s *stores) disk(id chunk.StoreID) string {
-	var stat syscall.Stat_t
-	if syscall.Stat(s.where(id), &stat) != nil {
-		return fmt.Sprintf("store %d", id)
+	if dev := device(s.where(id)); dev != 0 {
+		return fmt.Sprintf("device %d", dev)
 	}
-	return fmt.Sprintf("device %d", stat.Dev)
+	return fmt.Sprintf("store %d", id)
 }
 
 // where is the folder of a store.
@@ -379,4 +379,41 @@ func (s *stores) scrubbed() (records, corrupt int64, oldest time.Time) {
 		}
 	}
 	return records, corrupt, oldest
+}
+
+// disks describes the stores as a machine shows them.
+func (s *stores) disks(ctx context.Context) []nodes.Disk {
+	var list []nodes.Disk
+	for _, st := range s.status(ctx) {
+		list = append(list, nodes.Disk{ID: st.ID, State: st.State, Path: st.Path, Device: device(st.Path),
+			Capacity: st.Capacity, Free: st.Free, Used: st.Used, Shards: st.Shards})
+	}
+	return list
+}
+
+// device is the number of the file system that a path lies on; 0 if nobody can say.
+func device(path string) uint64 {
+	var stat syscall.Stat_t
+	if syscall.Stat(path, &stat) != nil {
+		return 0
+	}
+	return stat.Dev
+}
+
+// scrub reads all stores, one after another: they may share a disk. It returns
+// how many shards were bad.
+func (s *stores) scrub(ctx context.Context, say func(string)) (int, error) {
+	problems := 0
+	for _, st := range s.list {
+		round, err := st.node.ScrubNow(ctx)
+		if err != nil {
+			return problems, fmt.Errorf("store %d (%s): %w", st.member.ID, st.member.Path, err)
+		}
+		problems += int(round.Corrupt)
+		say(fmt.Sprintf("store %d: %d shards read, %d bad", st.member.ID, round.Records, round.Corrupt))
+	}
+	if problems > 0 {
+		say(fmt.Sprintf("%d bad shards are being rebuilt; see dosctl status", problems))
+	}
+	return problems, nil
 }

@@ -59,8 +59,11 @@ func (j *Journal) Last() uint64 {
 }
 
 // Log returns the events that are kept, the oldest first.
-func (j *Journal) Log() []Event {
-	events, _ := j.since(0)
+func (j *Journal) Log() []Event { return j.After(0) }
+
+// After returns the events that are kept with a number above after.
+func (j *Journal) After(after uint64) []Event {
+	events, _ := j.since(after)
 	return events
 }
 

@@ -22,6 +22,8 @@ type Node struct {
 	Load    Load      `json:"load"`
 	Memory  Memory    `json:"memory"`
 	Disks   []Disk    `json:"disks"`
+	// Charge says that it does the cluster's upkeep at the moment.
+	Charge bool `json:"charge,omitempty"`
 }
 
 // Load is how busy a machine is.
@@ -42,6 +44,7 @@ type Disk struct {
 	ID       uint32 `json:"id"`
 	State    string `json:"state"`
 	Path     string `json:"path"`
+	Device   uint64 `json:"device,omitempty"` // of the file system it lies on: the machine's number for it
 	Capacity int64  `json:"capacity"`
 	Free     int64  `json:"free"`
 	Used     int64  `json:"used"`

@@ -64,6 +64,7 @@ var may = map[string][]string{
 	"fuse":     {"fuse/vfs", "meta", "procfs"},
 
 	"cmd/dosmount": {"chunk", "fuse", "internal/"},
+	"cmd/dosd":     {"chunk", "internal/"},
 	"cmd/dosctl":   {"internal/", "procfs/cluster"},
 
 	"bench":        {},

@@ -1,0 +1,417 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"dos/chunk"
+	chunkrpc "dos/chunk/rpc"
+	"dos/internal/admin"
+	"dos/internal/fleet"
+	"dos/internal/rpc"
+	"dos/internal/trust"
+	"dos/meta"
+	"dos/meta/client"
+	"dos/meta/members"
+	"dos/meta/namespace"
+	metanode "dos/meta/node"
+	"dos/meta/replica"
+	metarpc "dos/meta/rpc"
+	"dos/procfs/cluster"
+	"dos/procfs/nodes"
+)
+
+// The roles of a machine. Cache and task do nothing yet.
+const (
+	roleMeta  = members.RoleMeta
+	roleChunk = "chunk"
+	roleCache = "cache"
+	roleTask  = "task"
+)
+
+// Roles are all that a machine can have.
+var Roles = []string{roleMeta, roleChunk, roleCache, roleTask}
+
+// MachineConfig says what dosd runs. The zero value of an optional field means
+// the default named beside it.
+type MachineConfig struct {
+	Data   string   // the data directory
+	Listen string   // HOST:PORT, where others reach this machine
+	Roles  []string // of Roles; all
+	Disks  []string // folders for stores; one in Data
+
+	Name   string // the host's
+	Zone   string // what fails together with this machine; it alone
+	Labels map[string]string
+
+	Bootstrap bool       // found a cluster if Data is new, or take over an embedded one
+	Code      chunk.Code // of a new cluster; 4+2
+	Join      string     // a token: join its cluster if Data is new
+
+	Debug string // an address to serve profiles on; none
+	Ready func() // called once the machine serves
+}
+
+// A Machine is one machine of a cluster: the parts of its roles, behind one port.
+type Machine struct {
+	cfg     MachineConfig
+	data    *dataDir
+	keys    *trust.Keyring
+	port    *rpc.Port
+	meta    *metanode.Node // nil without the role
+	service *metaService
+	fleet   *fleet.Fleet
+	stores  atomic.Pointer[stores]   // nil until they are registered
+	charge  atomic.Pointer[inCharge] // nil while another machine is in charge
+	events  cluster.Journal
+	started time.Time
+	broken  chan error // the reason why the process must end; buffered
+}
+
+// RunMachine runs a machine until ctx ends, and then stops it cleanly.
+func RunMachine(ctx context.Context, c MachineConfig) (err error) {
+	if len(c.Roles) == 0 {
+		c.Roles = Roles
+	}
+	m, err := openMachine(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.close()) }()
+	return m.run(ctx)
+}
+
+func (m *Machine) has(role string) bool { return slices.Contains(m.cfg.Roles, role) }
+
+func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if ip := net.ParseIP(host); err != nil || host == "" || ip != nil && ip.IsUnspecified() {
+		return nil, fmt.Errorf("--listen %s: an address is needed by which the other machines reach this one, HOST:PORT", c.Listen)
+	}
+	m := &Machine{cfg: c, started: time.Now(), broken: make(chan error, 1)}
+	if m.data, err = openMachineData(ctx, c); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.close())
+		}
+	}()
+	if m.keys, err = m.data.keyring(); err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return nil, err
+	}
+	protos := []string{protoCalls, protoAdmin, protoRaft}
+	m.port = rpc.NewPort(listener, m.keys.ServerConfig(protos...), slog.Default(), append(protos, trust.JoinProto)...)
+	if m.has(roleMeta) {
+		m.meta, err = metanode.Open(replica.Config{
+			Dir: m.data.meta(), ID: m.data.node, Bootstrap: c.Bootstrap,
+			Stream: raftStream{m.port.Listener(protoRaft), m.keys}, Address: c.Listen,
+			Fatal: m.fail,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("metadata in %s: %w", m.data.meta(), err)
+		}
+	}
+	peers, err := m.data.peers()
+	if err != nil {
+		return nil, err
+	}
+	if m.has(roleMeta) {
+		peers = append([]string{c.Listen}, peers...)
+	}
+	if m.service, err = dialMeta(m.keys, peers); err != nil {
+		return nil, err
+	}
+	m.fleet = fleet.New(fleet.Config{
+		Map:  func(ctx context.Context, since uint64) (members.Map, error) { return m.members().Map(ctx, since) },
+		Dial: func(n members.Node) (fleet.Peer, error) { return dialPeer(m.keys, n) },
+		Self: m.data.node, Local: m.local,
+	})
+	return m, nil
+}
+
+// fail notes that the process must end. It does not block.
+func (m *Machine) fail(err error) {
+	select {
+	case m.broken <- err:
+	default:
+	}
+}
+
+// members are calls of no session.
+func (m *Machine) members() client.Members { return client.Members{Caller: m.service.anyone()} }
+
+// local is one of this machine's stores.
+func (m *Machine) local(id chunk.StoreID) (chunk.Store, bool) {
+	if s := m.stores.Load(); s != nil {
+		return s.Store(id)
+	}
+	return nil, false
+}
+
+// run serves until ctx ends or the machine cannot go on.
+func (m *Machine) run(ctx context.Context) error {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, running := errgroup.WithContext(running)
+	g.Go(func() error { return m.port.Run(running) })
+	g.Go(func() error { return m.serveCalls(running) })
+	g.Go(func() error { return m.serveAdmin(running) })
+	g.Go(func() error { return m.fleet.Run(running) })
+	g.Go(func() error { return m.takePart(running) })
+	if m.meta != nil {
+		g.Go(func() error { return m.meta.Run(running) })
+		g.Go(func() error { return m.takeCharge(running) })
+	}
+	if m.cfg.Debug != "" {
+		g.Go(func() error { return serveDebug(running, m.cfg.Debug) })
+	}
+	g.Go(func() error {
+		defer stop()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-running.Done():
+			return nil
+		case err := <-m.broken:
+			slog.Error("node: cannot go on", "err", err)
+			return err
+		}
+	})
+	if m.cfg.Ready != nil {
+		m.cfg.Ready()
+	}
+	return g.Wait()
+}
+
+// serveCalls answers the other machines and the mounts.
+func (m *Machine) serveCalls(ctx context.Context) error {
+	services := []rpc.Service{
+		chunkrpc.Serve(m.local),
+		serveState(m.state),
+	}
+	if m.meta != nil {
+		services = append(services, metarpc.Serve(m.meta))
+	}
+	return rpc.Serve(ctx, m.port.Listener(protoCalls), rpc.ServerConfig{}, services...)
+}
+
+// serveAdmin answers dosctl, here and over the network.
+func (m *Machine) serveAdmin(ctx context.Context) error {
+	l, err := m.data.listen()
+	if err != nil {
+		return err
+	}
+	remove, err := announce(m.data.path)
+	if err != nil {
+		slog.Warn("node: dosctl will need --data", "err", err)
+		remove = func() error { return nil }
+	}
+	handler := admin.Handler(machineAdmin{m})
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return serveHTTP(ctx, l, handler) })
+	g.Go(func() error { return serveHTTP(ctx, m.port.Listener(protoAdmin), handler) })
+	return errors.Join(g.Wait(), remove(), os.Remove(m.data.sock()))
+}
+
+// retryEvery is the pause between attempts to reach the metadata service.
+const retryEvery = time.Second
+
+// insist does something until it succeeds, ctx ends, or it fails for good.
+func insist(ctx context.Context, what string, do func(context.Context) error) error {
+	said := ""
+	for {
+		err := do(ctx)
+		var kind meta.Kind
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case errors.As(err, &kind) && kind != meta.Unavailable && kind != meta.TimedOut && kind != meta.Expired:
+			return fmt.Errorf("%s: %w", what, err)
+		case err.Error() != said:
+			said = err.Error()
+			slog.Warn("node: "+what+" has to wait", "err", err)
+		}
+		wait := time.NewTimer(retryEvery)
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return nil
+		}
+	}
+}
+
+// takePart makes the machine known to the cluster and keeps its stores open.
+func (m *Machine) takePart(ctx context.Context) error {
+	var known members.Map
+	if err := insist(ctx, "taking part in the cluster", func(ctx context.Context) (err error) {
+		known, err = m.register(ctx)
+		return err
+	}); err != nil || ctx.Err() != nil {
+		return err
+	}
+	m.events.Add("machine %s is up", m.data.node)
+	if !m.has(roleChunk) {
+		return nil
+	}
+	list, err := m.ownStores(known)
+	if err != nil {
+		return err
+	}
+	s, err := newStores(storesConfig{
+		node: m.data.node, cluster: m.data.cluster, members: m.members(), events: &m.events,
+		losses: int(known.Code.M), elsewhere: m.lostElsewhere,
+	}, list)
+	if err != nil {
+		return err
+	}
+	m.stores.Store(s)
+	return s.Run(ctx)
+}
+
+// register makes the cluster if this machine founded it, and says that the
+// machine and its stores are there.
+func (m *Machine) register(ctx context.Context) (members.Map, error) {
+	all := m.members()
+	if m.data.code != (chunk.Code{}) {
+		if err := all.Init(ctx, m.data.cluster, m.data.code); err != nil {
+			return members.Map{}, err
+		}
+		root := namespace.Init{Mode: 0o755}
+		if err := all.Caller.Call(ctx, namespace.OpInit, root, nil); err != nil {
+			return members.Map{}, err
+		}
+	}
+	known, err := all.Map(ctx, 0)
+	switch {
+	case err != nil:
+		return known, err
+	case known.Cluster == (members.ClusterID{}):
+		return known, fmt.Errorf("the cluster is not made yet: %w", meta.Unavailable)
+	case known.Cluster != m.data.cluster:
+		return known, fmt.Errorf("this is cluster %x, and %s is of %x: %w", known.Cluster, m.data.path, m.data.cluster, meta.Conflict)
+	}
+	self := members.Node{Name: m.data.node, Zone: m.cfg.Zone, Addr: m.cfg.Listen, Labels: m.cfg.Labels, Roles: m.cfg.Roles}
+	if m.meta != nil {
+		self.Member = m.data.node
+	}
+	if err := all.PutNode(ctx, self); err != nil {
+		return known, err
+	}
+	var addrs []string
+	for _, n := range known.Nodes {
+		if n.Addr != "" && n.Name != m.data.node && slices.Contains(n.Roles, roleMeta) {
+			addrs = append(addrs, n.Addr)
+		}
+	}
+	if len(addrs) > 0 {
+		if err := m.data.keepPeers(addrs); err != nil {
+			slog.Warn("node: where others are is not noted", "err", err)
+		}
+	}
+	if m.has(roleChunk) {
+		for _, s := range m.newStores(known) {
+			if _, err := all.PutStore(ctx, s); err != nil {
+				return known, err
+			}
+		}
+	}
+	return all.Map(ctx, 0)
+}
+
+// registered are this machine's stores in the map, in order of their ordinals.
+func (m *Machine) registered(known members.Map) []members.Store {
+	list := slices.Clone(known.Stores)
+	list = slices.DeleteFunc(list, func(s members.Store) bool { return s.Node != m.data.node })
+	slices.SortFunc(list, func(a, b members.Store) int { return int(a.Ordinal) - int(b.Ordinal) })
+	return list
+}
+
+// newStores are the stores that this machine has and that are not registered.
+func (m *Machine) newStores(known members.Map) []members.Store {
+	list := m.registered(known)
+	next := uint16(len(list))
+	var added []members.Store
+	for _, path := range m.cfg.Disks {
+		if !slices.ContainsFunc(list, func(s members.Store) bool { return s.Path == path }) {
+			added = append(added, members.Store{Node: m.data.node, Ordinal: next, Path: path})
+			next++
+		}
+	}
+	if next == 0 {
+		added = append(added, members.Store{Node: m.data.node, Path: m.data.store(0)})
+	}
+	return added
+}
+
+// ownStores are this machine's stores with the paths that they have now: the
+// data directory may have been moved, a disk must be named.
+func (m *Machine) ownStores(known members.Map) ([]members.Store, error) {
+	list := m.registered(known)
+	for i, s := range list {
+		switch {
+		case slices.Contains(m.cfg.Disks, s.Path):
+		case strings.HasSuffix(s.Path, filepath.Join("/chunk", fmt.Sprint(s.Ordinal))):
+			list[i].Path = m.data.store(int(s.Ordinal))
+		default:
+			return nil, fmt.Errorf("store %d of this machine lies in %s: say --disk %s", s.ID, s.Path, s.Path)
+		}
+	}
+	return list, nil
+}
+
+// lostElsewhere is how many stores of other machines are lost or being rebuilt.
+func (m *Machine) lostElsewhere() int {
+	n := 0
+	for _, s := range m.fleet.Map().Stores {
+		if s.Node == m.data.node || s.Out {
+			continue
+		}
+		if _, up := m.fleet.Store(s.ID); !up || s.Rebuilding {
+			n++
+		}
+	}
+	return n
+}
+
+// state is what this machine says of itself.
+func (m *Machine) state(ctx context.Context) nodes.Node {
+	now := meta.At(time.Now())
+	n := nodes.Node{
+		Name: m.data.node, State: cluster.Up, Addr: m.cfg.Listen, Zone: m.cfg.Zone, Roles: m.cfg.Roles, Version: Version(),
+		Since: meta.At(m.started), Seen: now, Now: now, Load: load(), Memory: memory(),
+		Charge: m.charge.Load() != nil,
+	}
+	if s := m.stores.Load(); s != nil {
+		n.Disks = s.disks(ctx)
+	}
+	return n
+}
+
+// close gives up what is open. run has returned.
+func (m *Machine) close() error {
+	var errs []error
+	if m.service != nil {
+		m.service.close()
+	}
+	if m.meta != nil {
+		errs = append(errs, m.meta.Close())
+	}
+	return errors.Join(append(errs, m.data.Close())...)
+}

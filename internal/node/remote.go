@@ -1,0 +1,137 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"dos/chunk/stripe"
+	"dos/fuse/vfs"
+	"dos/internal/boottime"
+	"dos/internal/fleet"
+	"dos/internal/trust"
+	"dos/meta"
+	"dos/meta/client"
+	"dos/meta/members"
+)
+
+// reachWait bounds how long a mount waits at its start for the cluster to answer.
+const reachWait = 30 * time.Second
+
+// mountCluster mounts a cluster that runs elsewhere.
+func mountCluster(ctx context.Context, c MountConfig) (err error) {
+	keys, err := openIdentity(c.Identity)
+	if err != nil {
+		return err
+	}
+	service, err := dialMeta(keys, c.Cluster)
+	if err != nil {
+		return err
+	}
+	defer service.close()
+	machines := fleet.New(fleet.Config{
+		Map: func(ctx context.Context, since uint64) (members.Map, error) {
+			return client.Members{Caller: service.anyone()}.Map(ctx, since)
+		},
+		Dial: func(n members.Node) (fleet.Peer, error) { return dialPeer(keys, n) },
+	})
+
+	// What the mount stands on runs until the mount is gone.
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, running := errgroup.WithContext(running)
+	g.Go(func() error { return machines.Run(running) })
+	if c.Debug != "" {
+		g.Go(func() error { return serveDebug(running, c.Debug) })
+	}
+	g.Go(func() error {
+		defer stop()
+		reach, cancel := context.WithTimeout(ctx, reachWait)
+		defer cancel()
+		if err := machines.Ready(reach); err != nil {
+			return fmt.Errorf("the cluster at %v did not answer within %v: %w", c.Cluster, reachWait, err)
+		}
+		return mountThrough(ctx, running, c, keys, service, machines)
+	})
+	return g.Wait()
+}
+
+// mountThrough opens a session and mounts.
+func mountThrough(ctx, running context.Context, c MountConfig, keys *trust.Keyring, service *metaService, machines *fleet.Fleet) (err error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	sent := boottime.Now()
+	sessions := client.Session{Caller: service.anyone()}
+	info, err := sessions.Open(ctx, "dosmount", host, client.SessionTTL)
+	if err != nil {
+		return err
+	}
+	caller := client.NewRemote(service, info.ID)
+	path, err := stripe.New(stripe.Config{Cluster: machines, IDs: client.Session{Caller: caller}, Disk: machines.Disk})
+	if err != nil {
+		return err
+	}
+	tree := vfs.New(vfs.Config{Meta: client.Files{Caller: caller}, Data: path, Sync: c.Options.Sync})
+	keeper := client.NewKeeper(caller, info, sent)
+
+	broken := make(chan error, 1)
+	below, stop := context.WithCancel(context.WithoutCancel(running))
+	defer stop()
+	g, below := errgroup.WithContext(below)
+	g.Go(func() error { return keeper.Run(below) })
+	g.Go(func() error { return advance(below, path, caller) })
+	above, stopTree := context.WithCancel(running)
+	defer stopTree()
+	context.AfterFunc(below, stopTree) // when the session is over
+	done := make(chan error, 1)
+	go func() { done <- tree.Run(above) }()
+
+	f := front{
+		tree: tree, cluster: view{fleet: machines, keys: keys}, nodes: view{fleet: machines, keys: keys}, node: host,
+		session: func() meta.SessionID { return info.ID }, broken: broken, mounted: func() {},
+	}
+	err = f.serve(ctx, above, c)
+	stopTree()
+	err = errors.Join(err, <-done) // what was written is stored by now
+	stop()
+	err = errors.Join(err, g.Wait())
+	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWait)
+	defer cancel()
+	if err := path.Close(leave); err != nil {
+		slog.Warn("node: leaving", "err", err)
+	}
+	return errors.Join(err, sessions.End(leave, info.ID))
+}
+
+// DefaultIdentity is the identity file that is used when none is named.
+func DefaultIdentity() string {
+	if os.Geteuid() == 0 {
+		return "/etc/dos/identity"
+	}
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		dir = "."
+	}
+	return filepath.Join(dir, "dos", "identity")
+}
+
+// openIdentity reads an identity file.
+func openIdentity(path string) (*trust.Keyring, error) {
+	credentials, err := trust.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := trust.NewKeyring(credentials)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return keys, nil
+}
