@@ -70,6 +70,7 @@ type Machine struct {
 	keys    *trust.Keyring
 	port    *rpc.Port
 	meta    *metanode.Node // nil without the role
+	member  string         // its name in the Raft group
 	service *metaService
 	fleet   *fleet.Fleet
 	stores  atomic.Pointer[stores]   // nil until they are registered
@@ -118,10 +119,14 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 	protos := []string{protoCalls, protoAdmin, protoRaft}
 	m.port = rpc.NewPort(listener, m.keys.ServerConfig(protos...), slog.Default(), append(protos, trust.JoinProto)...)
 	if m.has(roleMeta) {
+		if m.member, err = replica.MemberID(m.data.meta(), m.data.node); err != nil {
+			return nil, err
+		}
 		m.meta, err = metanode.Open(replica.Config{
-			Dir: m.data.meta(), ID: m.data.node, Bootstrap: c.Bootstrap,
-			Stream: raftStream{m.port.Listener(protoRaft), m.keys}, Address: c.Listen,
-			Fatal: m.fail,
+			Dir: m.data.meta(), ID: m.member, Bootstrap: c.Bootstrap,
+			Stream:  m.port.Mesh(protoRaft, rpc.MeshConfig{Client: m.keys.ClientConfig, Admit: membersOnly(m.keys)}),
+			Address: c.Listen,
+			Fatal:   m.fail,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("metadata in %s: %w", m.data.meta(), err)
@@ -307,10 +312,7 @@ func (m *Machine) register(ctx context.Context) (members.Map, error) {
 	case known.Cluster != m.data.cluster:
 		return known, fmt.Errorf("this is cluster %x, and %s is of %x: %w", known.Cluster, m.data.path, m.data.cluster, meta.Conflict)
 	}
-	self := members.Node{Name: m.data.node, Zone: m.cfg.Zone, Addr: m.cfg.Listen, Labels: m.cfg.Labels, Roles: m.cfg.Roles}
-	if m.meta != nil {
-		self.Member = m.data.node
-	}
+	self := members.Node{Name: m.data.node, Zone: m.cfg.Zone, Addr: m.cfg.Listen, Labels: m.cfg.Labels, Roles: m.cfg.Roles, Member: m.member}
 	if err := all.PutNode(ctx, self); err != nil {
 		return known, err
 	}

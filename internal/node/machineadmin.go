@@ -9,6 +9,7 @@ import (
 
 	"dos/chunk"
 	"dos/meta"
+	"dos/meta/replica"
 	"dos/procfs/cluster"
 )
 
@@ -76,7 +77,7 @@ func (m *Machine) clusterStatus(ctx context.Context) (cluster.Status, error) {
 	v := m.view()
 	s := cluster.Status{
 		Name: m.data.node, Version: Version(), Since: meta.At(m.started), Now: meta.At(time.Now()),
-		Meta:   cluster.Metadata{Leader: member.Leader, Members: len(member.Members), Term: member.Term, Applied: member.Applied},
+		Meta:   cluster.Metadata{Leader: replica.MachineOf(member.Leader), Members: len(member.Members), Term: member.Term, Applied: member.Applied},
 		Stores: v.stores(ctx),
 	}
 	up := make(map[string]bool) // addresses

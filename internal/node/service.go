@@ -4,8 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
-	"time"
 
 	"dos/internal/rpc"
 	"dos/internal/trust"
@@ -50,17 +48,13 @@ func (s *metaService) close() {
 	}
 }
 
-// A raftStream connects metadata members through the machines' ports; it
-// implements replica.Stream.
-type raftStream struct {
-	net.Listener
-	keys *trust.Keyring
-}
-
-func (s raftStream) Dial(addr string, timeout time.Duration) (net.Conn, error) {
-	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: timeout}, "tcp", addr, s.keys.ClientConfig("", protoRaft))
-	if err != nil {
-		return nil, fmt.Errorf("metadata member at %s: %w", addr, err)
+// membersOnly admits machines, and no clients, to what they speak among themselves.
+func membersOnly(keys *trust.Keyring) func(tls.ConnectionState) error {
+	return func(cs tls.ConnectionState) error {
+		peer, err := keys.Peer(cs)
+		if err == nil && !peer.IsNode() {
+			err = fmt.Errorf("%w: %v is no machine of the cluster", trust.ErrRefused, peer.Identity)
+		}
+		return err
 	}
-	return conn, nil
 }
