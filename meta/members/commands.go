@@ -90,11 +90,13 @@ func putNode(tx *state.Tx, req Node) (struct{}, error) {
 	if err := req.check(); err != nil {
 		return struct{}{}, err
 	}
-	if _, known := tx.Get(nodeKey(req.Name)); !known {
+	old, known := get[Node](tx, nodeKey(req.Name))
+	if !known {
 		if c.Nodes++; c.Nodes > NodesMax {
 			return struct{}{}, fmt.Errorf("more than %d machines: %w", NodesMax, meta.Quota)
 		}
 	}
+	req.Drain, req.Since, req.Why = old.Drain, old.Since, old.Why
 	put(tx, &c, nodeKey(req.Name), req)
 	return struct{}{}, nil
 }
@@ -156,11 +158,13 @@ func putStore(tx *state.Tx, req Store) (Store, error) {
 		}
 		req.ID = c.Last + 1
 	}
-	if _, known := tx.Get(storeKey(req.ID)); !known {
+	old, known := get[Store](tx, storeKey(req.ID))
+	if !known {
 		if c.Stores++; c.Stores > StoresMax {
 			return Store{}, fmt.Errorf("more than %d stores: %w", StoresMax, meta.Quota)
 		}
 	}
+	req.Out, req.Drain, req.Since, req.Why = old.Out, old.Drain, old.Since, old.Why
 	c.Last = max(c.Last, req.ID)
 	put(tx, &c, storeKey(req.ID), req)
 	return req, nil

@@ -1,8 +1,11 @@
 // Package members is the state of the cluster itself: which cluster it is and
 // how it codes data, its machines, their stores, and the table of placement
 // groups that says where new stripes are written. Place computes that table
-// from the stores, a pure function. The package does not know who is alive
-// now: that is not replicated state.
+// from the stores, and Plan what is to change in it when they do, both pure
+// functions. The package does not know who is alive now: that is not replicated
+// state. What became of it is: a store that was away for too long is Out, which
+// the steward of the cluster says, and one that is to be emptied is Draining,
+// which the administrator says, of a store or of its machine.
 //
 // Keys:
 //
@@ -16,6 +19,7 @@ package members
 
 import (
 	"dos/chunk"
+	"dos/meta"
 	"dos/meta/state"
 )
 
@@ -27,6 +31,8 @@ const (
 	OpPutStore    state.Op = 0x0203 // Store → Store
 	OpRemoveStore state.Op = 0x0204 // Numbered → nothing
 	OpSetGroups   state.Op = 0x0205 // SetGroups → Changed
+	OpDrain       state.Op = 0x0206 // Drain → nothing
+	OpSetOut      state.Op = 0x0207 // SetOut → Changed
 
 	OpMap   state.Op = 0x0240 // Since → Map
 	OpEpoch state.Op = 0x0241 // nothing → Changed
@@ -51,6 +57,8 @@ func Register(m *state.Machine) {
 	state.Handle(m, OpPutStore, "members.put-store", putStore)
 	state.Handle(m, OpRemoveStore, "members.remove-store", removeStore)
 	state.Handle(m, OpSetGroups, "members.set-groups", setGroups)
+	state.Handle(m, OpDrain, "members.drain", drain)
+	state.Handle(m, OpSetOut, "members.set-out", setOut)
 	state.Query(m, OpMap, "members.map", readMap)
 	state.Query(m, OpEpoch, "members.epoch", readEpoch)
 }
@@ -65,7 +73,8 @@ type Init struct {
 	Code    chunk.Code `cbor:"2,keyasint,omitempty"`
 }
 
-// A Node is one machine. PutNode registers it or changes what is known of it.
+// A Node is one machine. PutNode registers it or changes what is known of it,
+// but for the last three fields, which only Drain changes.
 type Node struct {
 	Name   string            `cbor:"1,keyasint,omitempty"`
 	Zone   string            `cbor:"2,keyasint,omitempty"` // what fails together: a rack, a room
@@ -74,7 +83,10 @@ type Node struct {
 	Roles  []string          `cbor:"5,keyasint,omitempty"` // what it does: meta, chunk, …
 	// Member is the name of its metadata member in the Raft group, if it has one.
 	// It changes when the member starts empty.
-	Member string `cbor:"6,keyasint,omitempty"`
+	Member string    `cbor:"6,keyasint,omitempty"`
+	Drain  bool      `cbor:"7,keyasint,omitempty"` // its stores are to be emptied
+	Since  meta.Time `cbor:"8,keyasint,omitempty"` // Drain changed last
+	Why    string    `cbor:"9,keyasint,omitempty"` // it did
 }
 
 // RoleMeta is the role of machines that the metadata may be on.
@@ -82,7 +94,8 @@ const RoleMeta = "meta"
 
 // A Store is one disk of one machine. PutStore registers it or changes what is
 // known of it. With ID zero it is the store that is registered for this Node
-// and Ordinal, or else gets the next ID, which nobody ever had.
+// and Ordinal, or else gets the next ID, which nobody ever had. Out, Drain,
+// Since and Why it does not change: SetOut and Drain do.
 type Store struct {
 	ID      chunk.StoreID `cbor:"1,keyasint,omitempty"`
 	Node    string        `cbor:"2,keyasint,omitempty"`
@@ -90,10 +103,16 @@ type Store struct {
 	Path    string        `cbor:"4,keyasint,omitempty"` // for people
 	// Incarnation changes when the store starts empty: what it had is lost.
 	Incarnation uint64 `cbor:"5,keyasint,omitempty"`
-	Out         bool   `cbor:"6,keyasint,omitempty"` // nothing new is to be put there: Place leaves it out
+	Out         bool   `cbor:"6,keyasint,omitempty"` // away for too long: what it had is rebuilt elsewhere
 	// Rebuilding says that the store started empty after it had contents, and
 	// that redundancy was not full since: it counts as lost still.
 	Rebuilding bool `cbor:"7,keyasint,omitempty"`
+	// Capacity is what the disk below holds in GiB, rounded as coarsely as may be:
+	// a store gets rows in proportion. Zero: as many as the others on average.
+	Capacity uint32    `cbor:"8,keyasint,omitempty"`
+	Drain    bool      `cbor:"9,keyasint,omitempty"`  // it is to be emptied, whatever its machine is
+	Since    meta.Time `cbor:"10,keyasint,omitempty"` // Out or Drain changed last
+	Why      string    `cbor:"11,keyasint,omitempty"` // they did
 }
 
 // Named names a machine.
@@ -104,6 +123,31 @@ type Named struct {
 // Numbered names a store.
 type Numbered struct {
 	ID chunk.StoreID `cbor:"1,keyasint,omitempty"`
+}
+
+// Drain says whether a machine, or one store, is to be emptied: nothing new is
+// put there, and its shards are moved off while it still serves them. It is
+// meta.NoSpace when fewer stores would be In than a stripe has shards: there
+// would be no place for them.
+type Drain struct {
+	Node  string        `cbor:"1,keyasint,omitempty"` // or else
+	Store chunk.StoreID `cbor:"2,keyasint,omitempty"`
+	On    bool          `cbor:"3,keyasint,omitempty"`
+	Why   string        `cbor:"4,keyasint,omitempty"` // for people
+}
+
+// SetOut says which stores have been away for too long, or are back and up to
+// date, if the map is still at Epoch, else it is meta.Conflict.
+type SetOut struct {
+	Epoch uint64 `cbor:"1,keyasint,omitempty"`
+	Marks []Mark `cbor:"2,keyasint,omitempty"`
+}
+
+// A Mark is what one store becomes.
+type Mark struct {
+	Store chunk.StoreID `cbor:"1,keyasint,omitempty"`
+	Out   bool          `cbor:"2,keyasint,omitempty"`
+	Why   string        `cbor:"3,keyasint,omitempty"` // for people
 }
 
 // SetGroups edits rows of the table of placement groups if the map is still at

@@ -167,7 +167,8 @@ func TestEpoch(t *testing.T) {
 		{OpInit, Init{Cluster: ClusterID{1}, Code: code42}, false},
 		{OpPutNode, Node{Name: "a", Zone: "y"}, true},
 		{OpPutStore, Store{ID: 1, Node: "a", Path: "chunk/0", Incarnation: 8}, true},
-		{OpPutStore, Store{ID: 1, Node: "a", Path: "chunk/0", Incarnation: 8, Out: true}, true},
+		{OpPutStore, Store{ID: 1, Node: "a", Path: "chunk/0", Incarnation: 8, Capacity: 9}, true},
+		{OpDrain, Drain{Store: 1}, false},
 		{OpRemoveStore, Numbered{ID: 77}, false},
 		{OpRemoveStore, Numbered{ID: 6}, true},
 	} {
@@ -363,13 +364,14 @@ func TestPlaceIsPure(t *testing.T) {
 	}
 }
 
-// A store that is out gets nothing new, and without stores there is no table.
+// A store that is out or draining gets nothing new, and without stores there is
+// no table.
 func TestPlaceOut(t *testing.T) {
-	stores, nodes := disks(1, 1, 7)
-	stores[2].Out = true
+	stores, nodes := disks(1, 3, 3)
+	stores[2].Out, stores[3].Drain, nodes[2].Drain = true, true, true
 	for _, row := range Place(code42, stores, nodes) {
-		if slices.Contains(row.Members, 3) {
-			t.Fatalf("row %+v has a store that is out", row)
+		if slices.Contains(row.Members, 3) || slices.ContainsFunc(row.Members, func(id chunk.StoreID) bool { return id == 4 || id > 6 }) {
+			t.Fatalf("row %+v has a store that is out or draining", row)
 		}
 	}
 	if rows := Place(code42, nil, nil); rows != nil {
