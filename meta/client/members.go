@@ -50,7 +50,18 @@ func (m Members) SetGroups(ctx context.Context, epoch uint64, rows []members.Row
 	return m.Caller.Call(ctx, members.OpSetGroups, members.SetGroups{Epoch: epoch, Rows: rows}, nil)
 }
 
-// Arrange makes the table of placement groups what members.Place says for the
+// Drain says whether a machine, or one store, is to be emptied.
+func (m Members) Drain(ctx context.Context, req members.Drain) error {
+	return m.Caller.Call(ctx, members.OpDrain, req, nil)
+}
+
+// SetOut says which stores have been away for too long or are back, if the map
+// is still at epoch.
+func (m Members) SetOut(ctx context.Context, epoch uint64, marks []members.Mark) error {
+	return m.Caller.Call(ctx, members.OpSetOut, members.SetOut{Epoch: epoch, Marks: marks}, nil)
+}
+
+// Arrange makes the table of placement groups what members.Plan says for the
 // stores there are now, and returns the map. When others change the map
 // meanwhile it computes again.
 func (m Members) Arrange(ctx context.Context) (members.Map, error) {
@@ -59,8 +70,7 @@ func (m Members) Arrange(ctx context.Context) (members.Map, error) {
 		if err != nil {
 			return members.Map{}, err
 		}
-		rows := members.Place(now.Code, now.Stores, now.Nodes)
-		err = m.SetGroups(ctx, now.Epoch, rows)
+		err = m.SetGroups(ctx, now.Epoch, members.Plan(now))
 		if errors.Is(err, meta.Conflict) {
 			continue
 		}

@@ -55,6 +55,26 @@ func (s Stripes) Move(ctx context.Context, moves ...ns.Move) (done []bool, err e
 	return done, err
 }
 
+// Stored counts the shards of living stripes on each store.
+func (s Stripes) Stored(ctx context.Context) (map[chunk.StoreID]ns.Load, error) {
+	all := make(map[chunk.StoreID]ns.Load)
+	after := chunk.StripeID(0)
+	for {
+		var reply ns.StoredReply
+		if err := s.Caller.Call(ctx, ns.OpStored, ns.Stored{After: after}, &reply); err != nil {
+			return nil, err
+		}
+		for _, l := range reply.Loads {
+			sum := all[l.Store]
+			all[l.Store] = ns.Load{Store: l.Store, Shards: sum.Shards + l.Shards, Bytes: sum.Bytes + l.Bytes}
+		}
+		if !reply.More {
+			return all, nil
+		}
+		after = reply.Next
+	}
+}
+
 // Dead lists at most limit stripes that died before a time, the longest dead first.
 func (s Stripes) Dead(ctx context.Context, before meta.Time, limit int) (list []ns.StripeInfo, more bool, err error) {
 	var reply ns.DeadReply

@@ -390,6 +390,15 @@ func TestStripeTable(t *testing.T) {
 		t.Errorf("stripes by ID: %+v", byID)
 	}
 
+	loads := must[namespace.StoredReply](w, namespace.OpStored, namespace.Stored{After: first})
+	if want := []namespace.Load{
+		{Store: 1, Shards: 4, Bytes: 1000 + 256<<10 + 352256 + 1<<20}, {Store: 2, Shards: 4, Bytes: 1000 + 256<<10 + 352256 + 1<<20},
+		{Store: 3, Shards: 3, Bytes: 256<<10 + 352256 + 1<<20}, {Store: 4, Shards: 2, Bytes: 256<<10 + 352256},
+		{Store: 5, Shards: 2, Bytes: 256<<10 + 352256}, {Store: 6, Shards: 1, Bytes: 256 << 10},
+	}; !slices.Equal(loads.Loads, want) || loads.More || loads.Next != first+5 {
+		t.Errorf("what the stores have: %+v, want %+v", loads, want)
+	}
+
 	moves := []struct {
 		m    namespace.Move
 		want bool

@@ -35,7 +35,7 @@ func FuzzRequest(f *testing.F) {
 		OpLookup: Name{Parent: 1, Name: "d"}, OpAttr: Inode{Ino: 3}, OpEntries: Entries{Dir: 1, Limit: 10, Attrs: true}, OpParent: Inode{Ino: 2},
 		OpReadlink: Inode{Ino: 5}, OpLayout: Layout{Ino: 3, Size: 1 << 20}, OpXattr: XattrName{Ino: 3, Name: "user.a"}, OpXattrs: Inode{Ino: 3},
 		OpUsage: none{}, OpStripes: Stripes{Limit: 1}, OpStripe: StripeIDs{IDs: []chunk.StripeID{1}}, OpDead: Dead{Before: 1 << 62, Limit: 5},
-		OpUnnamed: StripeIDs{IDs: []chunk.StripeID{1}}, OpFolds: After{Limit: 1}, OpPurging: After{Limit: 1}, OpCheck: none{},
+		OpUnnamed: StripeIDs{IDs: []chunk.StripeID{1}}, OpFolds: After{Limit: 1}, OpPurging: After{Limit: 1}, OpCheck: none{}, OpStored: Stored{},
 	} {
 		f.Add(uint16(op), state.Marshal(req))
 	}

@@ -43,6 +43,7 @@ const (
 	OpFolds    state.Op = 0x014d // After → FoldsReply
 	OpPurging  state.Op = 0x014e // After → PurgingReply
 	OpCheck    state.Op = 0x014f // nothing → CheckReply
+	OpStored   state.Op = 0x0150 // Stored → StoredReply
 )
 
 // Limits of this room.
@@ -238,6 +239,27 @@ type StripesReply struct {
 	Stripes []StripeInfo   `cbor:"1,keyasint,omitempty"`
 	Next    chunk.StripeID `cbor:"2,keyasint,omitempty"`
 	More    bool           `cbor:"3,keyasint,omitempty"`
+}
+
+// Stored asks how many shards of living stripes are on each store, among the
+// stripes after the one given.
+type Stored struct {
+	After chunk.StripeID `cbor:"1,keyasint,omitempty"`
+}
+
+// A Load is what the stripe table says of one store.
+type Load struct {
+	Store  chunk.StoreID `cbor:"1,keyasint,omitempty"`
+	Shards int64         `cbor:"2,keyasint,omitempty"`
+	Bytes  int64         `cbor:"3,keyasint,omitempty"` // of these shards
+}
+
+// StoredReply answers Stored, in order of stores. While More, ask again after
+// Next and add.
+type StoredReply struct {
+	Loads []Load         `cbor:"1,keyasint,omitempty"`
+	Next  chunk.StripeID `cbor:"2,keyasint,omitempty"`
+	More  bool           `cbor:"3,keyasint,omitempty"`
 }
 
 // Dead asks for at most Limit dead stripes that died before a time, the longest

@@ -46,6 +46,7 @@ func Register(m *state.Machine) {
 	state.Query(m, OpUnnamed, "namespace.unnamed", unnamed)
 	state.Query(m, OpFolds, "namespace.folds", folds)
 	state.Query(m, OpPurging, "namespace.purging", purging)
+	state.Query(m, OpStored, "namespace.stored", stored)
 	state.Query(m, OpCheck, "namespace.check", check)
 }
 

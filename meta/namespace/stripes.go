@@ -2,6 +2,7 @@ package namespace
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"dos/chunk"
@@ -9,6 +10,9 @@ import (
 	"dos/meta/session"
 	"dos/meta/state"
 )
+
+// storedScan bounds the rows that one Stored looks at.
+const storedScan = 1 << 16
 
 // stripesScan bounds the rows that one Stripes looks at for short ones.
 const stripesScan = 4 * ListMax
@@ -69,6 +73,38 @@ func unnamed(r state.Reader, req StripeIDs) (StripeIDs, error) {
 		if settled(id) && !has(r, stripeKey(id)) {
 			reply.IDs = append(reply.IDs, id)
 		}
+	}
+	return reply, nil
+}
+
+func stored(r state.Reader, req Stored) (StoredReply, error) {
+	reply := StoredReply{Next: req.After}
+	loads := make(map[chunk.StoreID]*Load)
+	looked := 0
+	for _, val := range r.Scan(append(stripeKey(req.After), 0), state.After([]byte("s"))) {
+		if looked == storedScan {
+			reply.More = true
+			break
+		}
+		looked++
+		var s StripeInfo
+		state.MustUnmarshal(val, &s)
+		reply.Next = s.Stripe.ID
+		if s.Live == 0 {
+			continue
+		}
+		for _, id := range s.Stripe.Stores {
+			l := loads[id]
+			if l == nil {
+				l = &Load{Store: id}
+				loads[id] = l
+			}
+			l.Shards++
+			l.Bytes += int64(s.Stripe.Code.Cell(int(s.Stripe.Len)))
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(loads)) {
+		reply.Loads = append(reply.Loads, *loads[id])
 	}
 	return reply, nil
 }
