@@ -36,6 +36,7 @@ var errnos = map[meta.Kind]syscall.Errno{
 	meta.Quota:        syscall.EDQUOT,
 	meta.TimedOut:     syscall.ETIMEDOUT,
 	meta.Leased:       syscall.EAGAIN,
+	meta.Deadlock:     syscall.EDEADLK,
 }
 
 // loud lists the kinds that a person should hear of whoever asked: the number

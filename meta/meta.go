@@ -42,6 +42,7 @@ const (
 	Quota             // over a limit that somebody set
 	TimedOut          // the time given is over
 	Leased            // another session has it to itself and is being asked to give it back
+	Deadlock          // waiting would never end: the others wait for the caller
 	kinds             // the number of kinds; last
 )
 
@@ -69,6 +70,7 @@ var kindText = [kinds]string{
 	Quota:        "over quota",
 	TimedOut:     "timed out",
 	Leased:       "leased to another session",
+	Deadlock:     "would be a deadlock",
 }
 
 func (k Kind) Error() string {

@@ -14,6 +14,7 @@ import (
 	"dos/internal/boottime"
 	"dos/meta"
 	"dos/meta/client"
+	"dos/meta/lock"
 	"dos/meta/members"
 	"dos/meta/namespace"
 	"dos/meta/replica"
@@ -26,10 +27,11 @@ import (
 // range of 256 numbers, commands below 0x40 of it and queries from there on.
 func Machine() *state.Machine {
 	m := new(state.Machine)
-	session.Register(m, namespace.Release) // 0x00xx
-	namespace.Register(m)                  // 0x01xx
-	members.Register(m)                    // 0x02xx
-	trust.Register(m)                      // 0x03xx
+	session.Register(m, namespace.Release, lock.Release) // 0x00xx
+	namespace.Register(m)                                // 0x01xx
+	members.Register(m)                                  // 0x02xx
+	trust.Register(m)                                    // 0x03xx
+	lock.Register(m)                                     // 0x05xx
 	return m
 }
 

@@ -16,7 +16,7 @@ type Release func(tx *state.Tx, id meta.SessionID, limit int) (n int, more bool)
 // Register adds the operations on sessions to m, and the guard that keeps
 // ended ones out. The releases are called in order when a session ends.
 func Register(m *state.Machine, releases ...Release) {
-	m.Guard(check)
+	m.Guard(Check)
 	state.Handle(m, OpOpen, "session.open", open)
 	state.Handle(m, OpEnd, "session.end", func(tx *state.Tx, req End) (Ended, error) { return end(tx, req, releases) })
 	state.Handle(m, OpReserve, "session.reserve", reserve)
@@ -27,7 +27,7 @@ func Register(m *state.Machine, releases ...Release) {
 	state.Query(m, OpSessions, "session.sessions", list)
 	state.Query(m, OpSettled, "session.settled", settled)
 	state.Query(m, OpRenew, "session.renew", func(r state.Reader, req Ask) (struct{}, error) {
-		return struct{}{}, check(r, req.ID)
+		return struct{}{}, Check(r, req.ID)
 	})
 }
 
@@ -70,8 +70,8 @@ func Known(r state.Reader, id meta.SessionID) bool {
 
 func put(tx *state.Tx, info Info) { tx.Set(rowKey(info.ID), state.Marshal(info)) }
 
-// check refuses a session that is not open.
-func check(r state.Reader, id meta.SessionID) error {
+// Check refuses, with meta.Expired, a session that is not open.
+func Check(r state.Reader, id meta.SessionID) error {
 	_, err := live(r, id)
 	return err
 }

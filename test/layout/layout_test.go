@@ -47,6 +47,7 @@ var may = map[string][]string{
 	"meta/state":     {"meta"},
 	"meta/lease":     {"meta", "meta/state"},
 	"meta/session":   {"chunk", "meta", "meta/state"},
+	"meta/lock":      {"meta", "meta/state", "meta/session"},
 	"meta/namespace": {"chunk", "meta", "meta/state", "meta/session"},
 	"meta/members":   {"chunk", "meta", "meta/state", "meta/session"},
 	"meta/trust":     {"meta", "meta/state"},
