@@ -99,6 +99,8 @@ type Node struct {
 	GID    uint32 `cbor:"3,keyasint,omitempty"`
 	Rdev   uint32 `cbor:"4,keyasint,omitempty"`
 	Target string `cbor:"5,keyasint,omitempty"` // of a symlink
+	// Lease gives the session the lease of the file (meta/lease) from the start.
+	Lease bool `cbor:"6,keyasint,omitempty"`
 }
 
 // An Entry is one name in a directory.
@@ -139,6 +141,10 @@ type Write struct {
 	// Low is the session's low-water mark: every stripe that it began with a
 	// lower ID is named by a command up to this one, or never will be.
 	Low chunk.StripeID `cbor:"8,keyasint,omitempty"`
+	// Held says that the data was accepted under the file's lease: without it the
+	// kind is Expired, for others may have written since. Give gives it back.
+	Held bool `cbor:"9,keyasint,omitempty"`
+	Give bool `cbor:"10,keyasint,omitempty"`
 }
 
 // A Swap replaces extents by others that hold the same bytes, if the file's

@@ -16,7 +16,6 @@ import (
 // foldFiles is the tree of files as folding sees it.
 type foldFiles struct {
 	stripes client.Stripes
-	files   client.Files
 	// short is the wanted code, if there are stripes with a narrower one and
 	// enough stores to write them again; else the zero Code.
 	short func() chunk.Code
@@ -55,8 +54,8 @@ func (f foldFiles) Candidates(ctx context.Context, after uint64, limit int) ([]f
 	for _, ino := range inos {
 		c := fold.Candidate{File: uint64(ino)}
 		// A file that is gone comes up again in Layout; nothing is lost by asking there.
-		if attr, err := f.files.Attr(ctx, ino); err == nil {
-			c.Since = attr.Ctime.Std()
+		if l, err := f.stripes.Layout(ctx, ino, 0, 0); err == nil {
+			c.Since = l.Attr.Ctime.Std()
 		} else if !errors.Is(err, meta.NotExist) {
 			return nil, err
 		}
@@ -90,7 +89,7 @@ func (f foldFiles) owners(ctx context.Context, want chunk.Code) ([]meta.Ino, err
 }
 
 func (f foldFiles) Layout(ctx context.Context, file uint64, off, size int64) (fold.Layout, error) {
-	l, err := f.files.Layout(ctx, meta.Ino(file), off, size)
+	l, err := f.stripes.Layout(ctx, meta.Ino(file), off, size)
 	if err != nil {
 		return fold.Layout{}, foldError(err)
 	}

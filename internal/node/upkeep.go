@@ -53,7 +53,7 @@ func newUpkeep(all wholeCluster, caller client.Caller, disk func(chunk.StoreID) 
 	}); err != nil {
 		return nil, err
 	}
-	files := foldFiles{u.stripes(), u.files, u.shortCode}
+	files := foldFiles{u.stripes(), u.shortCode}
 	u.fold, err = fold.New(fold.Config{Files: files, Data: u.path})
 	return u, err
 }

@@ -68,7 +68,22 @@ func (f Files) Rename(ctx context.Context, parent meta.Ino, name string, newPare
 	}, nil)
 }
 
-// Drop gives up inodes that were kept.
+// Asked lists at most limit inodes that others took the last name of and that
+// the session is to Drop, or Keep if it has them open.
+func (f Files) Asked(ctx context.Context, limit int) ([]meta.Ino, error) {
+	var reply ns.AskedReply
+	err := f.Caller.Call(ctx, ns.OpAsked, ns.Asked{Limit: limit}, &reply)
+	return reply.Inos, err
+}
+
+// Keep says that the session uses inodes that it was asked about.
+func (f Files) Keep(ctx context.Context, inos ...meta.Ino) error {
+	return batches(inos, func(inos []meta.Ino) error {
+		return f.Caller.Call(ctx, ns.OpDrop, ns.Drop{Keep: inos}, nil)
+	})
+}
+
+// Drop gives up inodes that were kept, or that the session is asked about.
 func (f Files) Drop(ctx context.Context, inos ...meta.Ino) error {
 	return batches(inos, func(inos []meta.Ino) error {
 		return f.Caller.Call(ctx, ns.OpDrop, ns.Drop{Inos: inos}, nil)

@@ -163,10 +163,12 @@ func (r *Remote) send(ctx context.Context, cmd state.Command) (state.Reply, erro
 		attempt, cancel := context.WithTimeout(ctx, attemptMax)
 		reply, err := r.sender.Do(attempt, cmd)
 		cancel()
-		if err == nil {
+		switch {
+		case err == nil && reply.Kind != meta.Leased:
 			return reply, nil
-		}
-		if refused(err) {
+		case err == nil: // it has waited; the request's number is not used up
+			err, pause = reply.Err(), 0
+		case refused(err):
 			return state.Reply{}, err
 		}
 		last = err

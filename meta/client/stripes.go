@@ -109,6 +109,12 @@ func (s Stripes) Folds(ctx context.Context, after meta.Ino, limit int) (list []n
 	return reply.Folds, reply.More, err
 }
 
+// Layout says where a range of a file is stored, whoever has the lease of it.
+func (s Stripes) Layout(ctx context.Context, ino meta.Ino, off, size int64) (layout meta.Layout, err error) {
+	err = s.Caller.Call(ctx, ns.OpLayout, ns.Layout{Ino: ino, Off: off, Size: size, Stored: true}, &layout)
+	return layout, err
+}
+
 // Swap replaces extents by others that hold the same bytes.
 func (s Stripes) Swap(ctx context.Context, swap meta.Swap) (attr meta.Attr, err error) {
 	err = s.Caller.Call(ctx, ns.OpSwap, swap, &attr)

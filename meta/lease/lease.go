@@ -9,7 +9,7 @@
 //
 // Keys, numbers big-endian:
 //
-//	"4i" ino(8)            the holder, session(8)
+//	"4i" ino(8)            the holder, session(8), and when it was granted, ns(8)
 //	"4s" session(8) ino(8) empty
 package lease
 
@@ -28,6 +28,7 @@ const (
 
 	OpHolder  state.Op = 0x0440 // Take → Held
 	OpHolding state.Op = 0x0441 // Holding → Leases
+	OpWanted  state.Op = 0x0442 // Want → Wanted
 )
 
 // ListMax bounds the inodes in one request and one answer.
@@ -48,6 +49,9 @@ type Give struct {
 type Held struct {
 	Ino     meta.Ino       `cbor:"1,keyasint,omitempty"`
 	Session meta.SessionID `cbor:"2,keyasint,omitempty"`
+	// Since is when the session got it. It tells a lease that was given back and
+	// taken again from one that was kept.
+	Since meta.Time `cbor:"3,keyasint,omitempty"`
 }
 
 // Holding asks for at most Limit leases of a session, after the inode given.
@@ -63,14 +67,31 @@ type Leases struct {
 	More bool       `cbor:"2,keyasint,omitempty"`
 }
 
+// Want asks which leases of the session others have begun to wait for after
+// the point named, which is zero or that of the last answer. Whoever runs the
+// machine makes the answer, and waits with it a while if there is none: who
+// waits is not in the state.
+type Want struct {
+	Term  uint64 `cbor:"1,keyasint,omitempty"`
+	After uint64 `cbor:"2,keyasint,omitempty"`
+}
+
+// Wanted answers Want.
+type Wanted struct {
+	Term  uint64     `cbor:"1,keyasint,omitempty"`
+	After uint64     `cbor:"2,keyasint,omitempty"`
+	Inos  []meta.Ino `cbor:"3,keyasint,omitempty"` // at most ListMax
+}
+
 // Register adds the operations to m.
 func Register(m *state.Machine) {
 	state.Handle(m, OpTake, "lease.take", take)
 	state.Handle(m, OpGive, "lease.give", give)
 	state.Query(m, OpHolder, "lease.holder", func(r state.Reader, req Take) (Held, error) {
-		return Held{req.Ino, Holder(r, req.Ino)}, nil
+		return Of(r, req.Ino), nil
 	})
 	state.Query(m, OpHolding, "lease.holding", holding)
+	state.Query(m, OpWanted, "lease.wanted", func(state.Reader, Want) (Wanted, error) { return Wanted{}, nil })
 }
 
 func inoKey(ino meta.Ino) []byte {
@@ -87,14 +108,18 @@ func all(s meta.SessionID, ino meta.Ino) (from, to []byte) {
 	return sessionKey(s, ino), state.After(binary.BigEndian.AppendUint64([]byte("4s"), uint64(s)))
 }
 
-// Holder returns the session that holds the lease of an inode, or zero.
-func Holder(r state.Reader, ino meta.Ino) meta.SessionID {
-	val, ok := r.Get(inoKey(ino))
-	if !ok {
-		return 0
+// Of says who holds the lease of an inode.
+func Of(r state.Reader, ino meta.Ino) Held {
+	held := Held{Ino: ino}
+	if val, ok := r.Get(inoKey(ino)); ok {
+		held.Session = meta.SessionID(binary.BigEndian.Uint64(val))
+		held.Since = meta.Time(binary.BigEndian.Uint64(val[8:]))
 	}
-	return meta.SessionID(binary.BigEndian.Uint64(val))
+	return held
 }
+
+// Holder returns the session that holds the lease of an inode, or zero.
+func Holder(r state.Reader, ino meta.Ino) meta.SessionID { return Of(r, ino).Session }
 
 // A heldError refuses what a lease is in the way of.
 type heldError struct{ held Held }
@@ -108,8 +133,8 @@ func (e heldError) Detail() []byte { return state.Marshal(e.held) }
 // Check refuses, with meta.Leased and Held as its detail, what the session may
 // not do because another one holds the lease of the inode.
 func Check(r state.Reader, me meta.SessionID, ino meta.Ino) error {
-	if s := Holder(r, ino); s != 0 && s != me {
-		return heldError{Held{ino, s}}
+	if held := Of(r, ino); held.Session != 0 && held.Session != me {
+		return heldError{held}
 	}
 	return nil
 }
@@ -129,9 +154,18 @@ func take(tx *state.Tx, req Take) (struct{}, error) {
 	if err := Check(tx, tx.Session, req.Ino); err != nil {
 		return struct{}{}, err
 	}
-	tx.Set(inoKey(req.Ino), binary.BigEndian.AppendUint64(nil, uint64(tx.Session)))
-	tx.Set(sessionKey(tx.Session, req.Ino), []byte{})
+	if Holder(tx, req.Ino) == 0 {
+		Grant(tx, req.Ino)
+	}
 	return struct{}{}, nil
+}
+
+// Grant gives the session of tx, which is one, the lease of an inode that nobody
+// holds.
+func Grant(tx *state.Tx, ino meta.Ino) {
+	val := binary.BigEndian.AppendUint64(nil, uint64(tx.Session))
+	tx.Set(inoKey(ino), binary.BigEndian.AppendUint64(val, uint64(tx.Now.UnixNano())))
+	tx.Set(sessionKey(tx.Session, ino), []byte{})
 }
 
 func give(tx *state.Tx, req Give) (struct{}, error) {

@@ -21,6 +21,7 @@ type world struct {
 	m     *state.Machine
 	store *state.Overlay
 	seq   map[meta.SessionID]uint64
+	now   int64
 }
 
 func newWorld(t *testing.T) *world {
@@ -32,7 +33,8 @@ func newWorld(t *testing.T) *world {
 // do sends a command as a client does, once.
 func (w *world) do(s meta.SessionID, op state.Op, req any) state.Reply {
 	w.seq[s]++
-	reply := w.m.Apply(w.store, state.Command{Op: op, Session: s, Seq: w.seq[s], Body: state.Marshal(req)})
+	w.now++
+	reply := w.m.Apply(w.store, state.Command{Op: op, Time: w.now, Session: s, Seq: w.seq[s], Body: state.Marshal(req)})
 	if reply.Kind == meta.Leased {
 		w.seq[s]-- // the number is not used up
 	}
@@ -59,7 +61,7 @@ func TestTakeAndGive(t *testing.T) {
 	}
 	reply := take(2, 7)
 	var held lease.Held
-	if reply.Kind != meta.Leased || state.Unmarshal(reply.Body, &held) != nil || held != (lease.Held{Ino: 7, Session: 1}) {
+	if reply.Kind != meta.Leased || state.Unmarshal(reply.Body, &held) != nil || held != (lease.Held{Ino: 7, Session: 1, Since: 1}) {
 		t.Fatalf("another session: %+v, %+v", reply, held)
 	}
 	// The refused request is executed when it is sent again with its number.
@@ -103,7 +105,7 @@ func TestRelease(t *testing.T) {
 		if len(got) > 0 {
 			after = got[len(got)-1]
 		}
-		reply := w.m.Answer(w.store, lease.OpHolding, state.Marshal(lease.Holding{Session: 1, After: after, Limit: 3}))
+		reply := w.m.Answer(w.store, state.Command{Op: lease.OpHolding, Body: state.Marshal(lease.Holding{Session: 1, After: after, Limit: 3})})
 		if reply.Err() != nil || state.Unmarshal(reply.Body, &page) != nil || len(page.Inos) > 3 {
 			t.Fatalf("%+v", reply)
 		}
@@ -137,8 +139,9 @@ func TestFormat(t *testing.T) {
 	w := newWorld(t)
 	w.do(0x0102, lease.OpTake, lease.Take{Ino: 0x0a0b})
 	got := w.rows()
-	for _, req := range []any{lease.Take{Ino: 1}, lease.Give{Inos: []meta.Ino{1, 2}}, lease.Held{Ino: 1, Session: 2},
-		lease.Holding{Session: 1, After: 2, Limit: 3}, lease.Leases{Inos: []meta.Ino{1}, More: true}} {
+	for _, req := range []any{lease.Take{Ino: 1}, lease.Give{Inos: []meta.Ino{1, 2}}, lease.Held{Ino: 1, Session: 2, Since: 3},
+		lease.Holding{Session: 1, After: 2, Limit: 3}, lease.Leases{Inos: []meta.Ino{1}, More: true},
+		lease.Want{Term: 1, After: 2}, lease.Wanted{Term: 1, After: 2, Inos: []meta.Ino{3}}} {
 		got += fmt.Sprintf("%T %x\n", req, state.Marshal(req))
 	}
 	const name = "testdata/golden"

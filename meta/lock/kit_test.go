@@ -43,7 +43,7 @@ func call[Resp any](w *world, s meta.SessionID, op state.Op, req any) (resp Resp
 	w.t.Helper()
 	var reply state.Reply
 	if w.m.IsQuery(op) {
-		reply = w.m.Answer(w.store, op, state.Marshal(req))
+		reply = w.m.Answer(w.store, state.Command{Op: op, Body: state.Marshal(req)})
 	} else {
 		w.now += 1e9
 		changes := state.NewOverlay(w.store)

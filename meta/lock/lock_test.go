@@ -224,7 +224,7 @@ func FuzzRequest(f *testing.F) {
 		}
 		switch op := state.Op(op); {
 		case w.m.IsQuery(op):
-			w.m.Answer(w.store, op, body)
+			w.m.Answer(w.store, state.Command{Op: op, Body: body})
 		case w.m.IsCommand(op):
 			w.m.Apply(w.store, state.Command{Op: op, Session: 2, Body: body})
 		}

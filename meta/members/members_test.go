@@ -32,7 +32,7 @@ func (w *world) do(op state.Op, req, resp any) error {
 	w.t.Helper()
 	var reply state.Reply
 	if w.machine.IsQuery(op) {
-		reply = w.machine.Answer(w.store, op, state.Marshal(req))
+		reply = w.machine.Answer(w.store, state.Command{Op: op, Body: state.Marshal(req)})
 	} else {
 		reply = w.machine.Apply(w.store, state.Command{Op: op, Time: 1, Body: state.Marshal(req)})
 	}
@@ -389,7 +389,7 @@ func FuzzCommands(f *testing.F) {
 		if w.machine.IsCommand(state.Op(op)) {
 			w.machine.Apply(w.store, state.Command{Op: state.Op(op), Body: body})
 		}
-		w.machine.Answer(w.store, state.Op(op), body)
+		w.machine.Answer(w.store, state.Command{Op: state.Op(op), Body: body})
 		w.now()
 	})
 }

@@ -38,7 +38,7 @@ func (s *Memory) Do(ctx context.Context, cmd state.Command) (state.Reply, error)
 		cmd.Time = time.Now().UnixNano()
 		return s.machine.Apply(s.store, cmd), nil
 	case s.machine.IsQuery(cmd.Op):
-		return s.machine.Answer(s.store, cmd.Op, cmd.Body), nil
+		return s.machine.Answer(s.store, cmd), nil
 	}
 	return state.Reply{}, fmt.Errorf("operation %#04x is unknown here: %w", uint16(cmd.Op), meta.Unsupported)
 }

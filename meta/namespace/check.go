@@ -64,7 +64,7 @@ type checked struct {
 	names   int64 // dentries that lead to it
 	subdirs int64 // of a directory
 	entries int64
-	kept    int64 // orphan rows
+	kept    int64 // rows "o" and "q"
 	extents int64
 	bytes   int64
 	inline  int64
@@ -330,20 +330,21 @@ func (c *checker) dead() {
 }
 
 func (c *checker) orphans() {
-	for k, val := range c.rows('o', 17, false) {
-		c.counts.Orphans++
-		c.empty("orphan", k, val)
-		s, ino := meta.SessionID(first(k)), meta.Ino(second(k))
-		in := c.inodes[ino]
-		if in == nil || in.Attr.Nlink != 0 {
-			c.problem("session %d keeps inode %d, which does not exist or has a name", s, ino)
-			continue
-		}
-		if in.kept++; in.kept > 1 {
-			c.problem("inode %d is kept twice", ino)
-		}
-		if !session.Known(c.r, s) {
-			c.problem("session %d, which has ended, keeps inode %d", s, ino)
+	for _, prefix := range []byte{'o', 'q'} {
+		for k, val := range c.rows(prefix, 17, false) {
+			c.empty("orphan", k, val)
+			s, ino := meta.SessionID(first(k)), meta.Ino(second(k))
+			in := c.inodes[ino]
+			if in == nil || in.Attr.Nlink != 0 {
+				c.problem("session %d keeps inode %d, which does not exist or has a name", s, ino)
+				continue
+			}
+			if in.kept++; in.kept == 1 {
+				c.counts.Orphans++
+			}
+			if !session.Known(c.r, s) {
+				c.problem("session %d, which has ended, keeps inode %d", s, ino)
+			}
 		}
 	}
 }
@@ -416,6 +417,7 @@ func (c *checker) links() {
 			what      string
 			says, has int64
 		}{
+			{"further keepers", in.Keepers, max(in.kept-1, 0)},
 			{"entries", in.Entries, in.entries},
 			{"extents", in.Extents, in.extents},
 			{"bytes", in.Attr.Bytes, in.bytes},

@@ -189,7 +189,7 @@ func TestCheckValues(t *testing.T) {
 		{"orphan with a link", in(orphan, func(in *inode) { in.Attr.Nlink = 1 }), "keeps"},
 		{"orphan of two", func(o *state.Overlay) {
 			o.Set(orphanKey(2, orphan), nil)
-		}, "twice"},
+		}, "further keepers"},
 		{"orphan of an ended session", func(o *state.Overlay) {
 			o.Delete(orphanKey(1, orphan))
 			o.Set(orphanKey(7, orphan), nil)
@@ -234,7 +234,7 @@ func TestCheckValues(t *testing.T) {
 	o := state.NewOverlay(s)
 	in(file, func(in *inode) { in.Attr.Nlink++ })(o)
 	var reply CheckReply
-	state.MustUnmarshal(m.Answer(o, OpCheck, state.Marshal(none{})).Body, &reply)
+	state.MustUnmarshal(m.Answer(o, state.Command{Op: OpCheck, Body: state.Marshal(none{})}).Body, &reply)
 	if len(reply.Problems) != 1 || reply.Counts.Dirs != 3 {
 		t.Errorf("the query: %+v", reply)
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"dos/meta"
+	"dos/meta/lease"
 	"dos/meta/state"
 )
 
@@ -49,6 +50,9 @@ func create(tx *state.Tx, req Create) (meta.Attr, error) {
 	if err := checkNode(req.Node); err != nil {
 		return meta.Attr{}, err
 	}
+	if req.Node.Lease && (tx.Session == 0 || req.Node.Mode&meta.TypeMask != meta.TypeFile) {
+		return meta.Attr{}, fmt.Errorf("a lease of mode %o for session %d: %w", req.Node.Mode, tx.Session, meta.Invalid)
+	}
 	if has(tx, dentryKey(req.Parent, req.Name)) {
 		return meta.Attr{}, meta.Exist
 	}
@@ -70,6 +74,9 @@ func create(tx *state.Tx, req Create) (meta.Attr, error) {
 	}
 	put(tx, dir)
 	put(tx, in)
+	if req.Node.Lease {
+		lease.Grant(tx, ino)
+	}
 	return in.Attr, nil
 }
 

@@ -1,8 +1,13 @@
 // Package namespace is the tree of files as a deterministic machine: inodes,
 // names, extents, the stripe table, and the commands and queries on them. It
-// knows no leases, caches or stores: it believes the writer who says that the
+// knows no caches or stores: it believes the writer who says that the
 // shards of a stripe are synced, and leaves permissions to the kernel. Commands
 // that carry session 0 are the cluster's own.
+//
+// A file that another session has the lease of (package lease) is closed: a
+// request that would change it or tell of it is refused with meta.Leased. Only
+// moving bytes that stay the same (Swap, and Layout for it) is allowed, since
+// whoever holds the lease must expect that at any time.
 //
 // # Rows
 //
@@ -16,6 +21,7 @@
 //	"s" stripe            StripeInfo
 //	"g" time stripe       empty: the stripe is dead since then; ns since 1970
 //	"o" session ino       empty: the session keeps the inode, which has no name
+//	"q" session ino       empty: the session is asked whether it uses the inode, which has no name
 //	"p" ino               empty: something of the inode is left to purge
 //	"f" ino               Fold: the file is worth folding
 //	"u"                   totals: the next inode number, and what Usage says

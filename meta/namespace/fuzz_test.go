@@ -51,7 +51,7 @@ func FuzzRequest(f *testing.F) {
 		o := state.NewOverlay(s)
 		op = uint16(OpInit) + op%0x60
 		if m.IsQuery(state.Op(op)) {
-			m.Answer(o, state.Op(op), body)
+			m.Answer(o, state.Command{Op: state.Op(op), Body: body})
 			return
 		}
 		if !m.IsCommand(state.Op(op)) {

@@ -9,6 +9,7 @@ import (
 
 	"dos/chunk"
 	"dos/meta"
+	"dos/meta/lease"
 	"dos/meta/namespace"
 	"dos/meta/session"
 	"dos/meta/state"
@@ -26,8 +27,9 @@ type world struct {
 
 func newMachine() *state.Machine {
 	m := new(state.Machine)
-	session.Register(m, namespace.Release)
+	session.Register(m, namespace.Release, lease.Release)
 	namespace.Register(m)
+	lease.Register(m)
 	return m
 }
 
@@ -67,7 +69,7 @@ func try[Resp any](w *world, op state.Op, req any) (Resp, error) {
 	w.t.Helper()
 	var reply state.Reply
 	if w.m.IsQuery(op) {
-		reply = w.m.Answer(w.store, op, state.Marshal(req))
+		reply = w.m.Answer(w.store, state.Command{Op: op, Session: w.me, Body: state.Marshal(req)})
 	} else {
 		reply = w.apply(op, state.Marshal(req))
 	}

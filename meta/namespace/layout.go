@@ -5,15 +5,19 @@ import (
 
 	"dos/chunk"
 	"dos/meta"
+	"dos/meta/lease"
 	"dos/meta/state"
 )
 
 // layoutScan bounds the extents that one Layout looks at, dead ones included.
 const layoutScan = 4 * LayoutMax
 
-func layout(r state.Reader, req Layout) (meta.Layout, error) {
+func layout(r state.Reader, me meta.SessionID, req Layout) (meta.Layout, error) {
 	in, err := fileAt(r, req.Ino)
 	if err != nil {
+		return meta.Layout{}, err
+	}
+	if err := lease.Check(r, me, req.Ino); err != nil && !req.Stored {
 		return meta.Layout{}, err
 	}
 	if req.Off < 0 || req.Size < 0 || req.Off > forever-req.Size {

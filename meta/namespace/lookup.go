@@ -4,10 +4,11 @@ import (
 	"fmt"
 
 	"dos/meta"
+	"dos/meta/lease"
 	"dos/meta/state"
 )
 
-func lookup(r state.Reader, req Name) (meta.Attr, error) {
+func lookup(r state.Reader, me meta.SessionID, req Name) (meta.Attr, error) {
 	dir, err := dirAt(r, req.Parent)
 	if err != nil {
 		return meta.Attr{}, err
@@ -19,11 +20,11 @@ func lookup(r state.Reader, req Name) (meta.Attr, error) {
 	if err != nil {
 		return meta.Attr{}, err
 	}
-	return at.in.Attr, nil
+	return at.in.Attr, at.open(r, me)
 }
 
-func attr(r state.Reader, req Inode) (meta.Attr, error) {
-	in, err := inodeAt(r, req.Ino)
+func attr(r state.Reader, me meta.SessionID, req Inode) (meta.Attr, error) {
+	in, err := openAt(r, me, req.Ino)
 	if err != nil {
 		return meta.Attr{}, err
 	}
@@ -53,7 +54,7 @@ func readlink(r state.Reader, req Inode) (Target, error) {
 // its attributes.
 const entrySize = 128
 
-func entries(r state.Reader, req Entries) (EntriesReply, error) {
+func entries(r state.Reader, me meta.SessionID, req Entries) (EntriesReply, error) {
 	if _, err := dirAt(r, req.Dir); err != nil {
 		return EntriesReply{}, err
 	}
@@ -81,7 +82,9 @@ func entries(r state.Reader, req Entries) (EntriesReply, error) {
 			if err != nil {
 				panic(fmt.Sprintf("namespace: %q in %d leads nowhere: %v", e.Name, req.Dir, err))
 			}
-			e.Attr = &in.Attr
+			if !in.Attr.IsFile() || lease.Check(r, me, d.Ino) == nil {
+				e.Attr = &in.Attr
+			}
 		}
 		size += entrySize + len(e.Name)
 		reply.Entries = append(reply.Entries, e)

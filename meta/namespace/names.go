@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"dos/meta"
+	"dos/meta/lease"
+	"dos/meta/session"
 	"dos/meta/state"
 )
 
@@ -54,6 +56,14 @@ func find(r state.Reader, dir *inode, name string) (named, error) {
 	return named{dir, name, in}, nil
 }
 
+// open refuses what another session's lease is in the way of.
+func (n named) open(r state.Reader, me meta.SessionID) error {
+	if !n.in.Attr.IsFile() {
+		return nil
+	}
+	return lease.Check(r, me, n.in.Attr.Ino)
+}
+
 // enter puts a name into dir, which the caller saves. The name must be free.
 func enter(tx *state.Tx, dir *inode, name string, in *inode) error {
 	switch {
@@ -91,18 +101,30 @@ func lose(tx *state.Tx, in *inode, keep meta.Ino) error {
 		in.Attr.Nlink--
 	}
 	in.touch(tx)
-	switch {
-	case in.Attr.Nlink > 0:
+	if in.Attr.Nlink > 0 {
 		put(tx, in)
-	case keep == in.Attr.Ino:
+		return nil
+	}
+	var keepers int64
+	if keep == in.Attr.Ino {
 		if tx.Session == 0 {
 			return fmt.Errorf("keeping inode %d without a session: %w", keep, meta.Invalid)
 		}
-		put(tx, in)
 		tx.Set(orphanKey(tx.Session, keep), []byte{})
-	default:
-		new(burial).vanish(tx, in)
+		keepers++
 	}
+	if in.Attr.IsFile() {
+		for _, s := range session.Others(tx, tx.Session) {
+			tx.Set(askedKey(s, in.Attr.Ino), []byte{})
+			keepers++
+		}
+	}
+	if keepers == 0 {
+		new(burial).vanish(tx, in)
+		return nil
+	}
+	in.Keepers = keepers - 1
+	put(tx, in)
 	return nil
 }
 
@@ -111,7 +133,7 @@ func link(tx *state.Tx, req Link) (meta.Attr, error) {
 	if err != nil {
 		return meta.Attr{}, err
 	}
-	in, err := inodeAt(tx, req.Ino)
+	in, err := openAt(tx, tx.Session, req.Ino)
 	switch {
 	case err != nil:
 		return meta.Attr{}, err
@@ -145,6 +167,9 @@ func unlink(tx *state.Tx, req Unlink) (meta.Attr, error) {
 	}
 	if at.in.Attr.IsDir() {
 		return meta.Attr{}, meta.IsDir
+	}
+	if err := at.open(tx, tx.Session); err != nil {
+		return meta.Attr{}, err
 	}
 	return at.drop(tx, req.Keep)
 }

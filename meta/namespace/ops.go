@@ -44,6 +44,7 @@ const (
 	OpPurging  state.Op = 0x014e // After → PurgingReply
 	OpCheck    state.Op = 0x014f // nothing → CheckReply
 	OpStored   state.Op = 0x0150 // Stored → StoredReply
+	OpAsked    state.Op = 0x0151 // Asked → AskedReply
 )
 
 // Limits of this room.
@@ -86,7 +87,8 @@ type Link struct {
 }
 
 // Unlink removes a name. If it was the last one of the inode Keep, that inode
-// stays for the session of the command until Drop or the session's end.
+// stays for the session of the command until Drop or the session's end. A file
+// stays too for each other session that opens files, until it has answered Asked.
 type Unlink struct {
 	Parent meta.Ino `cbor:"1,keyasint,omitempty"`
 	Name   string   `cbor:"2,keyasint,omitempty"`
@@ -103,8 +105,22 @@ type Rename struct {
 	Keep      meta.Ino         `cbor:"6,keyasint,omitempty"`
 }
 
-// Drop gives up inodes, at most ListMax, that the session of the command kept.
+// Drop gives up inodes, at most ListMax, that are kept for the session of the
+// command, or that it is asked about. Keep are of the latter those that it goes
+// on using, until Drop or its end.
 type Drop struct {
+	Inos []meta.Ino `cbor:"1,keyasint,omitempty"`
+	Keep []meta.Ino `cbor:"2,keyasint,omitempty"`
+}
+
+// Asked asks for at most Limit inodes that have lost their last name to another
+// session and wait for the one that asks to say with Drop whether it uses them.
+type Asked struct {
+	Limit int `cbor:"1,keyasint,omitempty"`
+}
+
+// AskedReply answers Asked.
+type AskedReply struct {
 	Inos []meta.Ino `cbor:"1,keyasint,omitempty"`
 }
 
@@ -123,7 +139,8 @@ type Entries struct {
 	Attrs bool     `cbor:"4,keyasint,omitempty"`
 }
 
-// EntriesReply answers Entries.
+// EntriesReply answers Entries. What another session has the lease of is without
+// attributes.
 type EntriesReply struct {
 	Entries []meta.Entry `cbor:"1,keyasint,omitempty"`
 	More    bool         `cbor:"2,keyasint,omitempty"`
@@ -139,6 +156,9 @@ type Layout struct {
 	Ino  meta.Ino `cbor:"1,keyasint,omitempty"`
 	Off  int64    `cbor:"2,keyasint,omitempty"`
 	Size int64    `cbor:"3,keyasint,omitempty"`
+	// Stored asks for what is stored, though a session with the lease of the file
+	// may know better: for those who move bytes and do not change any.
+	Stored bool `cbor:"4,keyasint,omitempty"`
 }
 
 // XattrName names an extended attribute.

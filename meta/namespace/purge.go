@@ -5,6 +5,7 @@ import (
 
 	"dos/chunk"
 	"dos/meta"
+	"dos/meta/lease"
 	"dos/meta/session"
 	"dos/meta/state"
 )
@@ -27,6 +28,9 @@ func (b *burial) vanish(tx *state.Tx, in *inode) {
 	ino := in.Attr.Ino
 	tx.Delete(inodeKey(ino))
 	remove(tx, foldKey(ino))
+	if in.Attr.IsFile() {
+		lease.Drop(tx, ino)
+	}
 	total(tx, func(t *totals) { t.Inodes-- })
 	if in.Extents == 0 && in.Xattrs == 0 && len(in.Cuts) == 0 {
 		return
@@ -146,8 +150,15 @@ func purging(r state.Reader, req After) (PurgingReply, error) {
 }
 
 func drop(tx *state.Tx, req Drop) (none, error) {
-	if len(req.Inos) > ListMax {
-		return none{}, fmt.Errorf("%d inodes of at most %d: %w", len(req.Inos), ListMax, meta.TooLarge)
+	if n := len(req.Inos) + len(req.Keep); n > ListMax {
+		return none{}, fmt.Errorf("%d inodes of at most %d: %w", n, ListMax, meta.TooLarge)
+	}
+	for _, ino := range req.Keep {
+		// What it was not asked about, or has dropped since, it does not keep.
+		if k := askedKey(tx.Session, ino); has(tx, k) {
+			tx.Delete(k)
+			tx.Set(orphanKey(tx.Session, ino), []byte{})
+		}
 	}
 	var b burial
 	for _, ino := range req.Inos {
@@ -156,31 +167,56 @@ func drop(tx *state.Tx, req Drop) (none, error) {
 	return none{}, nil
 }
 
-// release ends a session's hold on an inode without a name. What it does not
-// hold is left alone.
+// asked lists what the session is asked about.
+func asked(r state.Reader, me meta.SessionID, req Asked) (AskedReply, error) {
+	limit, err := clamp(req.Limit)
+	if err != nil {
+		return AskedReply{}, err
+	}
+	var reply AskedReply
+	for k := range r.Scan(askedKey(me, 0), state.After(key('q', uint64(me)))) {
+		if len(reply.Inos) == limit {
+			break
+		}
+		reply.Inos = append(reply.Inos, meta.Ino(second(k)))
+	}
+	return reply, nil
+}
+
+// release ends a session's hold on an inode without a name, which goes with the
+// last hold. What the session does not hold is left alone.
 func (b *burial) release(tx *state.Tx, s meta.SessionID, ino meta.Ino) {
 	k := orphanKey(s, ino)
 	if !has(tx, k) {
-		return
+		if k = askedKey(s, ino); !has(tx, k) {
+			return
+		}
 	}
 	tx.Delete(k)
 	in, err := inodeAt(tx, ino)
 	if err != nil {
 		panic(fmt.Sprintf("namespace: session %d keeps what is not there: %v", s, err))
 	}
+	if in.Keepers > 0 {
+		in.Keepers--
+		put(tx, in)
+		return
+	}
 	b.vanish(tx, in)
 }
 
-// Release gives up at most limit inodes that an ended session kept; it is a
+// Release gives up at most limit inodes that were kept for an ended session; it is a
 // session.Release.
 func Release(tx *state.Tx, s meta.SessionID, limit int) (n int, more bool) {
 	var inos []meta.Ino
-	for k := range tx.Scan(orphanKey(s, 0), state.After(key('o', uint64(s)))) {
-		if len(inos) == limit {
-			more = true
-			break
+	for _, prefix := range []byte{'o', 'q'} {
+		for k := range tx.Scan(key(prefix, uint64(s)), state.After(key(prefix, uint64(s)))) {
+			if len(inos) == limit {
+				more = true
+				break
+			}
+			inos = append(inos, meta.Ino(second(k)))
 		}
-		inos = append(inos, meta.Ino(second(k)))
 	}
 	var b burial
 	for _, ino := range inos {

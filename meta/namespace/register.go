@@ -31,14 +31,14 @@ func Register(m *state.Machine) {
 	state.Adds(m, OpWrite, func(w meta.Write) bool { return len(w.Extents) > 0 })
 	state.Adds(m, OpSetXattr, func(SetXattr) bool { return true })
 
-	state.Query(m, OpLookup, "namespace.lookup", lookup)
-	state.Query(m, OpAttr, "namespace.attr", attr)
-	state.Query(m, OpEntries, "namespace.entries", entries)
+	state.QueryBy(m, OpLookup, "namespace.lookup", lookup)
+	state.QueryBy(m, OpAttr, "namespace.attr", attr)
+	state.QueryBy(m, OpEntries, "namespace.entries", entries)
 	state.Query(m, OpParent, "namespace.parent", parent)
 	state.Query(m, OpReadlink, "namespace.readlink", readlink)
-	state.Query(m, OpLayout, "namespace.layout", layout)
-	state.Query(m, OpXattr, "namespace.xattr", xattr)
-	state.Query(m, OpXattrs, "namespace.xattrs", xattrs)
+	state.QueryBy(m, OpLayout, "namespace.layout", layout)
+	state.QueryBy(m, OpXattr, "namespace.xattr", xattr)
+	state.QueryBy(m, OpXattrs, "namespace.xattrs", xattrs)
 	state.Query(m, OpUsage, "namespace.usage", usage)
 	state.Query(m, OpStripes, "namespace.stripes", stripes)
 	state.Query(m, OpStripe, "namespace.stripe", stripe)
@@ -48,6 +48,7 @@ func Register(m *state.Machine) {
 	state.Query(m, OpPurging, "namespace.purging", purging)
 	state.Query(m, OpStored, "namespace.stored", stored)
 	state.Query(m, OpCheck, "namespace.check", check)
+	state.QueryBy(m, OpAsked, "namespace.asked", asked)
 }
 
 // none is the reply that says nothing, and the request that asks for nothing in particular.

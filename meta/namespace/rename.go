@@ -29,6 +29,9 @@ func rename(tx *state.Tx, req Rename) (none, error) {
 	if err != nil {
 		return none{}, err
 	}
+	if err := src.open(tx, tx.Session); err != nil {
+		return none{}, err
+	}
 	if err := apart(tx, src.in, to); err != nil {
 		return none{}, err
 	}
@@ -41,7 +44,13 @@ func rename(tx *state.Tx, req Rename) (none, error) {
 		return none{}, err
 	case there && src.in.Attr.Ino == dst.in.Attr.Ino:
 		return none{}, nil // POSIX: two names of one inode stay as they are
-	case req.Flags&meta.RenameExchange != 0:
+	}
+	if there {
+		if err := dst.open(tx, tx.Session); err != nil {
+			return none{}, err
+		}
+	}
+	if req.Flags&meta.RenameExchange != 0 {
 		return none{}, exchange(tx, src, dst)
 	}
 	if there {

@@ -6,6 +6,7 @@ import (
 
 	"dos/chunk"
 	"dos/meta"
+	"dos/meta/lease"
 	"dos/meta/state"
 )
 
@@ -22,6 +23,7 @@ type inode struct {
 	Cuts       []cut     `cbor:"9,keyasint,omitempty"`  // whose dead extents may still have rows
 	Xattrs     int64     `cbor:"10,keyasint,omitempty"` // rows "a"
 	XattrBytes int64     `cbor:"11,keyasint,omitempty"` // of their names, each with a zero byte
+	Keepers    int64     `cbor:"12,keyasint,omitempty"` // rows "o" and "q" beside the first
 }
 
 // A cut is a range whose extents of lower generations are dead.
@@ -73,6 +75,8 @@ func extentKey(ino meta.Ino, end int64) []byte { return pair('x', uint64(ino), u
 
 func orphanKey(s meta.SessionID, ino meta.Ino) []byte { return pair('o', uint64(s), uint64(ino)) }
 
+func askedKey(s meta.SessionID, ino meta.Ino) []byte { return pair('q', uint64(s), uint64(ino)) }
+
 func deadKey(t meta.Time, id chunk.StripeID) []byte {
 	return pair('g', uint64(max(t, 0)), uint64(id))
 }
@@ -112,6 +116,16 @@ func inodeAt(r state.Reader, ino meta.Ino) (*inode, error) {
 		return nil, fmt.Errorf("inode %d: %w", ino, meta.NotExist)
 	}
 	return &in, nil
+}
+
+// openAt is inodeAt for who may not be kept out by another session's lease:
+// what is asked or changed is not what the holder of the lease believes.
+func openAt(r state.Reader, me meta.SessionID, ino meta.Ino) (*inode, error) {
+	in, err := inodeAt(r, ino)
+	if err == nil && in.Attr.IsFile() { // nothing else is leased
+		err = lease.Check(r, me, ino)
+	}
+	return in, err
 }
 
 func dirAt(r state.Reader, ino meta.Ino) (*inode, error) {

@@ -6,6 +6,7 @@ import (
 
 	"dos/chunk"
 	"dos/meta"
+	"dos/meta/lease"
 	"dos/meta/session"
 	"dos/meta/state"
 )
@@ -14,6 +15,12 @@ func write(tx *state.Tx, w meta.Write) (meta.Attr, error) {
 	in, err := fileAt(tx, w.Ino)
 	if err != nil {
 		return meta.Attr{}, err
+	}
+	if err := lease.Check(tx, tx.Session, w.Ino); err != nil && !w.Held {
+		return meta.Attr{}, err
+	}
+	if w.Held && (tx.Session == 0 || lease.Holder(tx, w.Ino) != tx.Session) {
+		return meta.Attr{}, fmt.Errorf("session %d does not hold the lease of inode %d any more: %w", tx.Session, w.Ino, meta.Expired)
 	}
 	if err := checkExtents(w.Extents, len(w.Punch)); err != nil {
 		return meta.Attr{}, err
@@ -65,6 +72,9 @@ func write(tx *state.Tx, w meta.Write) (meta.Attr, error) {
 	}
 	ed.mark()
 	put(tx, in)
+	if w.Give && lease.Holder(tx, w.Ino) == tx.Session {
+		lease.Drop(tx, w.Ino)
+	}
 	return in.Attr, session.Raise(tx, w.Low)
 }
 

@@ -29,7 +29,7 @@ func checkXattr(name string) error {
 }
 
 func setXattr(tx *state.Tx, req SetXattr) (none, error) {
-	in, err := inodeAt(tx, req.Ino)
+	in, err := openAt(tx, tx.Session, req.Ino)
 	if err != nil {
 		return none{}, err
 	}
@@ -61,7 +61,7 @@ func setXattr(tx *state.Tx, req SetXattr) (none, error) {
 }
 
 func removeXattr(tx *state.Tx, req XattrName) (none, error) {
-	in, err := inodeAt(tx, req.Ino)
+	in, err := openAt(tx, tx.Session, req.Ino)
 	if err != nil {
 		return none{}, err
 	}
@@ -88,8 +88,8 @@ func (in *inode) forget(tx *state.Tx, name string) bool {
 	return true
 }
 
-func xattr(r state.Reader, req XattrName) (XattrValue, error) {
-	if _, err := inodeAt(r, req.Ino); err != nil {
+func xattr(r state.Reader, me meta.SessionID, req XattrName) (XattrValue, error) {
+	if _, err := openAt(r, me, req.Ino); err != nil {
 		return XattrValue{}, err
 	}
 	if err := checkXattr(req.Name); err != nil {
@@ -102,8 +102,8 @@ func xattr(r state.Reader, req XattrName) (XattrValue, error) {
 	return XattrValue{val}, nil
 }
 
-func xattrs(r state.Reader, req Inode) (XattrNames, error) {
-	in, err := inodeAt(r, req.Ino)
+func xattrs(r state.Reader, me meta.SessionID, req Inode) (XattrNames, error) {
+	in, err := openAt(r, me, req.Ino)
 	if err != nil || in.Xattrs == 0 {
 		return XattrNames{}, err
 	}

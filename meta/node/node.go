@@ -14,6 +14,7 @@ import (
 	"dos/internal/boottime"
 	"dos/meta"
 	"dos/meta/client"
+	"dos/meta/lease"
 	"dos/meta/lock"
 	"dos/meta/members"
 	"dos/meta/namespace"
@@ -27,11 +28,12 @@ import (
 // range of 256 numbers, commands below 0x40 of it and queries from there on.
 func Machine() *state.Machine {
 	m := new(state.Machine)
-	session.Register(m, namespace.Release, lock.Release) // 0x00xx
-	namespace.Register(m)                                // 0x01xx
-	members.Register(m)                                  // 0x02xx
-	trust.Register(m)                                    // 0x03xx
-	lock.Register(m)                                     // 0x05xx
+	session.Register(m, namespace.Release, lease.Release, lock.Release) // 0x00xx
+	namespace.Register(m)                                               // 0x01xx
+	members.Register(m)                                                 // 0x02xx
+	trust.Register(m)                                                   // 0x03xx
+	lease.Register(m)                                                   // 0x04xx
+	lock.Register(m)                                                    // 0x05xx
 	return m
 }
 
@@ -43,6 +45,7 @@ type Node struct {
 	log     *slog.Logger
 	clock   func() time.Duration // boottime's
 	expiry  expiry
+	recalls recalls
 }
 
 var (
@@ -72,8 +75,25 @@ func (n *Node) Close() error { return n.replica.Close() }
 func (n *Node) Replica() *replica.Replica { return n.replica }
 
 // Do is client.Sender's: a command is proposed and answered when it is
-// committed and applied, a query sees all that was answered before.
+// committed and applied, a query sees all that was answered before. If another
+// session's lease is in the way, that is asked to give it back, and the request
+// is executed again; meta.Leased says that this took too long.
 func (n *Node) Do(ctx context.Context, cmd state.Command) (state.Reply, error) {
+	if cmd.Op == lease.OpWanted {
+		return n.wanted(ctx, cmd)
+	}
+	reply, err := n.execute(ctx, cmd)
+	if reply.Kind != meta.Leased {
+		return reply, err
+	}
+	until := n.clock() + recallWait
+	for err == nil && reply.Kind == meta.Leased && n.recall(ctx, reply, until) {
+		reply, err = n.execute(ctx, cmd)
+	}
+	return reply, err
+}
+
+func (n *Node) execute(ctx context.Context, cmd state.Command) (state.Reply, error) {
 	switch {
 	case n.machine.IsCommand(cmd.Op):
 		return n.replica.Propose(ctx, cmd)
@@ -81,7 +101,7 @@ func (n *Node) Do(ctx context.Context, cmd state.Command) (state.Reply, error) {
 		arrived := n.clock()
 		var reply state.Reply
 		err := n.replica.View(ctx, func(r state.Reader) error {
-			reply = n.machine.Answer(r, cmd.Op, cmd.Body)
+			reply = n.machine.Answer(r, cmd)
 			return nil
 		})
 		if err == nil && cmd.Op == session.OpRenew && reply.Err() == nil {

@@ -32,8 +32,10 @@ func open(t testing.TB, dir string) *Node {
 }
 
 // start opens a member and runs it until the test ends.
-func start(t testing.TB, dir string) *Node {
-	n := open(t, dir)
+func start(t testing.TB, dir string) *Node { return run(t, open(t, dir)) }
+
+// run runs a member until the test ends, and closes it.
+func run(t testing.TB, n *Node) *Node {
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- n.Run(ctx) }()

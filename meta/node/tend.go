@@ -27,12 +27,13 @@ const (
 
 // Run does, while this member leads, what commands left to be done in bounded
 // steps: removing the contents of deleted inodes, and giving up what ended
-// sessions held. It ends sessions that were not renewed in time. It returns nil
-// when ctx ends.
+// sessions held. It ends sessions that were not renewed in time, or do not give
+// back a lease that others wait for. It returns nil when ctx ends.
 func (n *Node) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { n.expire(ctx) })
+	wg.Go(func() { n.watchLeases(ctx) })
 	n.work(ctx)
 	return nil
 }
@@ -122,7 +123,7 @@ func (n *Node) endSessions(ctx context.Context) error {
 func (n *Node) Local(op state.Op, req, resp any) error {
 	var reply state.Reply
 	if err := n.replica.Local(func(r state.Reader) error {
-		reply = n.machine.Answer(r, op, state.Marshal(req))
+		reply = n.machine.Answer(r, state.Command{Op: op, Body: state.Marshal(req)})
 		return nil
 	}); err != nil {
 		return err

@@ -7,6 +7,6 @@
 //
 // Rows, numbers big-endian, values CBOR:
 //
-//	"2c"            counters: the last session ID, the next stripe ID
+//	"2c"            counters: the last session ID, the next stripe ID, how many open files
 //	"2s" session(8) Info
 package session

@@ -50,6 +50,9 @@ type Open struct {
 	// TTL is how long the session lives after it was renewed. Zero: until it is
 	// ended, for a client that cannot outlive the service or be outlived by it.
 	TTL time.Duration `cbor:"3,keyasint,omitempty"`
+	// Files says that the session opens files: one that loses its last name stays
+	// until the session has said that it does not use it.
+	Files bool `cbor:"4,keyasint,omitempty"`
 }
 
 // Info describes a session.
@@ -68,6 +71,8 @@ type Info struct {
 	// TTL is as in Open. Time is not the state's to measure: whoever runs the
 	// machine renews and ends.
 	TTL time.Duration `cbor:"8,keyasint,omitempty"`
+	// Files is as in Open.
+	Files bool `cbor:"9,keyasint,omitempty"`
 }
 
 // A Range is the stripe IDs from First to before End.

@@ -35,6 +35,7 @@ func Register(m *state.Machine, releases ...Release) {
 type counters struct {
 	Session meta.SessionID `cbor:"1,keyasint,omitempty"` // the last that was opened
 	Stripe  chunk.StripeID `cbor:"2,keyasint,omitempty"` // the next to be reserved
+	Files   int            `cbor:"3,keyasint,omitempty"` // sessions that open files and have not ended
 }
 
 var counterKey = []byte("2c")
@@ -66,6 +67,22 @@ func row(r state.Reader, id meta.SessionID) (Info, bool) {
 func Known(r state.Reader, id meta.SessionID) bool {
 	_, ok := row(r, id)
 	return ok
+}
+
+// Others returns the sessions that open files and are open, but one.
+func Others(r state.Reader, but meta.SessionID) []meta.SessionID {
+	if count(r).Files == 0 {
+		return nil // the common case costs one row
+	}
+	var list []meta.SessionID
+	for _, val := range r.Scan([]byte("2s"), state.After([]byte("2s"))) {
+		var info Info
+		state.MustUnmarshal(val, &info)
+		if info.Files && !info.Ending && info.ID != but {
+			list = append(list, info.ID)
+		}
+	}
+	return list
 }
 
 func put(tx *state.Tx, info Info) { tx.Set(rowKey(info.ID), state.Marshal(info)) }
@@ -101,9 +118,12 @@ func open(tx *state.Tx, req Open) (Info, error) {
 	}
 	c := count(tx)
 	c.Session++
+	if req.Files {
+		c.Files++
+	}
 	tx.Set(counterKey, state.Marshal(c))
 	// Nothing is below the first ID that the session can get.
-	info := Info{ID: c.Session, Name: req.Name, Node: req.Node, Opened: meta.At(tx.Now), Low: c.Stripe, TTL: req.TTL}
+	info := Info{ID: c.Session, Name: req.Name, Node: req.Node, Opened: meta.At(tx.Now), Low: c.Stripe, TTL: req.TTL, Files: req.Files}
 	put(tx, info)
 	return info, nil
 }
@@ -116,6 +136,11 @@ func end(tx *state.Tx, req End, releases []Release) (Ended, error) {
 	if !info.Ending {
 		state.ForgetSlots(tx, info.ID)
 		info.Ending = true
+		if info.Files {
+			c := count(tx)
+			c.Files--
+			tx.Set(counterKey, state.Marshal(c))
+		}
 	}
 	left := EndMax
 	for _, release := range releases {

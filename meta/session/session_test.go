@@ -51,7 +51,7 @@ func call[Resp any](w *world, me meta.SessionID, op state.Op, req any) (resp Res
 	w.now += 1e9
 	var reply state.Reply
 	if w.m.IsQuery(op) {
-		reply = w.m.Answer(w.store, op, state.Marshal(req))
+		reply = w.m.Answer(w.store, state.Command{Op: op, Session: me, Body: state.Marshal(req)})
 	} else {
 		var before bytes.Buffer
 		for k, v := range w.store.Scan(nil, nil) {
@@ -322,7 +322,7 @@ func FuzzRequest(f *testing.F) {
 		must[session.Range](w, a, session.OpReserve, session.Reserve{N: 3})
 		switch op := state.Op(op); {
 		case w.m.IsQuery(op):
-			w.m.Answer(w.store, op, body)
+			w.m.Answer(w.store, state.Command{Op: op, Body: body})
 		case w.m.IsCommand(op):
 			o := state.NewOverlay(w.store)
 			reply := w.m.Apply(o, state.Command{Op: op, Session: a, Body: body})

@@ -132,7 +132,7 @@ type Machine struct {
 }
 
 type command func(tx *Tx, body []byte) ([]byte, error)
-type query func(r Reader, body []byte) ([]byte, error)
+type query func(r Reader, s meta.SessionID, body []byte) ([]byte, error)
 
 // Handle makes fn the meaning of the command op. It panics if op already has one.
 func Handle[Req, Resp any](m *Machine, op Op, name string, fn func(*Tx, Req) (Resp, error)) {
@@ -144,9 +144,14 @@ func Handle[Req, Resp any](m *Machine, op Op, name string, fn func(*Tx, Req) (Re
 
 // Query makes fn the answer to op. Queries change nothing and are not in the log.
 func Query[Req, Resp any](m *Machine, op Op, name string, fn func(Reader, Req) (Resp, error)) {
+	QueryBy(m, op, name, func(r Reader, _ meta.SessionID, req Req) (Resp, error) { return fn(r, req) })
+}
+
+// QueryBy is Query where the answer depends on which session asks.
+func QueryBy[Req, Resp any](m *Machine, op Op, name string, fn func(Reader, meta.SessionID, Req) (Resp, error)) {
 	m.take(op, name)
-	m.queries[op] = func(r Reader, body []byte) ([]byte, error) {
-		return call(body, func(req Req) (Resp, error) { return fn(r, req) })
+	m.queries[op] = func(r Reader, s meta.SessionID, body []byte) ([]byte, error) {
+		return call(body, func(req Req) (Resp, error) { return fn(r, s, req) })
 	}
 }
 
@@ -269,14 +274,15 @@ func (m *Machine) Apply(s Store, cmd Command) Reply {
 	return reply
 }
 
-// Answer runs a query against r.
-func (m *Machine) Answer(r Reader, op Op, body []byte) Reply {
-	run, ok := m.queries[op]
+// Answer runs a query against r. Of q only the op, the session and the body
+// matter; the session is not asked whether it has ended.
+func (m *Machine) Answer(r Reader, q Command) Reply {
+	run, ok := m.queries[q.Op]
 	if !ok {
-		return Reply{Kind: meta.Unsupported, Text: fmt.Sprintf("unknown operation %#04x", uint16(op))}
+		return Reply{Kind: meta.Unsupported, Text: fmt.Sprintf("unknown operation %#04x", uint16(q.Op))}
 	}
-	out, err := run(r, body)
-	return m.reply(op, out, err)
+	out, err := run(r, q.Session, q.Body)
+	return m.reply(q.Op, out, err)
 }
 
 // maxText bounds the text of an error in a reply, which may be kept.

@@ -18,6 +18,7 @@ const (
 	opBig  Op = 0x0003
 	opTime Op = 0x0004
 	opGet  Op = 0x0005
+	opWho  Op = 0x0006
 )
 
 type pair struct {
@@ -54,6 +55,7 @@ func testMachine() *Machine {
 		}
 		return string(val), nil
 	})
+	QueryBy(m, opWho, "test.who", func(_ Reader, s meta.SessionID, _ struct{}) (meta.SessionID, error) { return s, nil })
 	return m
 }
 
@@ -166,6 +168,10 @@ func TestAnswer(t *testing.T) {
 	m := testMachine()
 	s := NewOverlay(nil)
 	s.Set([]byte("a"), []byte("1"))
+	who := m.Answer(s, Command{Op: opWho, Session: 7, Body: Marshal(struct{}{})})
+	if !bytes.Equal(who.Body, Marshal(meta.SessionID(7))) {
+		t.Errorf("a query of session 7 is answered as %+v", who)
+	}
 	for _, tc := range []struct {
 		op   Op
 		key  string
@@ -176,14 +182,14 @@ func TestAnswer(t *testing.T) {
 		{opPut, "a", Reply{Kind: meta.Unsupported, Text: "unknown operation 0x0001"}},
 		{0x99, "a", Reply{Kind: meta.Unsupported, Text: "unknown operation 0x0099"}},
 	} {
-		if got := m.Answer(s, tc.op, Marshal(tc.key)); !bytes.Equal(Marshal(got), Marshal(tc.want)) {
+		if got := m.Answer(s, Command{Op: tc.op, Body: Marshal(tc.key)}); !bytes.Equal(Marshal(got), Marshal(tc.want)) {
 			t.Errorf("Answer(%#04x, %q) = %+v, want %+v", tc.op, tc.key, got, tc.want)
 		}
 	}
 }
 
 func TestOps(t *testing.T) {
-	want := []string{"0x0001 command test.put", "0x0002 command test.fail", "0x0003 command test.big", "0x0004 command test.time", "0x0005 query test.get"}
+	want := []string{"0x0001 command test.put", "0x0002 command test.fail", "0x0003 command test.big", "0x0004 command test.time", "0x0005 query test.get", "0x0006 query test.who"}
 	m := testMachine()
 	if got := m.Ops(); !slices.Equal(got, want) {
 		t.Errorf("Ops() = %q, want %q", got, want)

@@ -40,7 +40,7 @@ func ask[Resp any](w *world, op state.Op, req any) (resp Resp, err error) {
 	w.t.Helper()
 	var reply state.Reply
 	if w.m.IsQuery(op) {
-		reply = w.m.Answer(w.store, op, state.Marshal(req))
+		reply = w.m.Answer(w.store, state.Command{Op: op, Body: state.Marshal(req)})
 	} else {
 		w.now += 1e9
 		before := w.rows()
@@ -357,7 +357,7 @@ func FuzzRequest(f *testing.F) {
 		w := began(t)
 		switch op := state.Op(op); {
 		case w.m.IsQuery(op):
-			w.m.Answer(w.store, op, body)
+			w.m.Answer(w.store, state.Command{Op: op, Body: body})
 		case w.m.IsCommand(op):
 			before := w.rows()
 			if reply := w.m.Apply(w.store, state.Command{Op: op, Time: w.now, Body: body}); reply.Kind != 0 && w.rows() != before {

@@ -48,7 +48,7 @@ var may = map[string][]string{
 	"meta/lease":     {"meta", "meta/state"},
 	"meta/session":   {"chunk", "meta", "meta/state"},
 	"meta/lock":      {"meta", "meta/state", "meta/session"},
-	"meta/namespace": {"chunk", "meta", "meta/state", "meta/session"},
+	"meta/namespace": {"chunk", "meta", "meta/state", "meta/session", "meta/lease"},
 	"meta/members":   {"chunk", "meta", "meta/state", "meta/session"},
 	"meta/trust":     {"meta", "meta/state"},
 	"meta/replica":   {"meta", "meta/state", "internal/disk"},
