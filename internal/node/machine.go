@@ -65,19 +65,20 @@ type MachineConfig struct {
 
 // A Machine is one machine of a cluster: the parts of its roles, behind one port.
 type Machine struct {
-	cfg     MachineConfig
-	data    *dataDir
-	keys    *trust.Keyring
-	port    *rpc.Port
-	meta    *metanode.Node // nil without the role
-	member  string         // its name in the Raft group
-	service *metaService
-	fleet   *fleet.Fleet
-	stores  atomic.Pointer[stores]   // nil until they are registered
-	charge  atomic.Pointer[inCharge] // nil while another machine is in charge
-	events  cluster.Journal
-	started time.Time
-	broken  chan error // the reason why the process must end; buffered
+	cfg      MachineConfig
+	data     *dataDir
+	keys     *trust.Keyring
+	listener net.Listener
+	port     *rpc.Port
+	meta     *metanode.Node // nil without the role
+	member   string         // its name in the Raft group
+	service  *metaService
+	fleet    *fleet.Fleet
+	stores   atomic.Pointer[stores]   // nil until they are registered
+	charge   atomic.Pointer[inCharge] // nil while another machine is in charge
+	events   cluster.Journal
+	started  time.Time
+	broken   chan error // the reason why the process must end; buffered
 }
 
 // RunMachine runs a machine until ctx ends, and then stops it cleanly.
@@ -112,12 +113,11 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 	if m.keys, err = m.data.keyring(); err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", c.Listen)
-	if err != nil {
+	if m.listener, err = net.Listen("tcp", c.Listen); err != nil {
 		return nil, err
 	}
 	protos := []string{protoCalls, protoAdmin, protoRaft}
-	m.port = rpc.NewPort(listener, m.keys.ServerConfig(protos...), slog.Default(), append(protos, trust.JoinProto)...)
+	m.port = rpc.NewPort(m.listener, m.keys.ServerConfig(protos...), slog.Default(), append(protos, trust.JoinProto)...)
 	if m.has(roleMeta) {
 		if m.member, err = replica.MemberID(m.data.meta(), m.data.node); err != nil {
 			return nil, err
@@ -171,11 +171,23 @@ func (m *Machine) local(id chunk.StoreID) (chunk.Store, bool) {
 
 // run serves until ctx ends or the machine cannot go on.
 func (m *Machine) run(ctx context.Context) error {
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	// The port stops last: the metadata member hands its lead over through it.
+	below, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	g, below := errgroup.WithContext(below)
+	g.Go(func() error { return m.port.Run(below) })
+	g.Go(func() error { return m.serveCalls(below) })
+	err := m.work(ctx, below)
+	err = errors.Join(err, m.closeMeta())
+	stop()
+	return errors.Join(err, g.Wait())
+}
+
+// work does what the machine is there for until ctx or below ends.
+func (m *Machine) work(ctx, below context.Context) error {
+	running, stop := context.WithCancelCause(below)
+	defer stop(nil)
 	g, running := errgroup.WithContext(running)
-	g.Go(func() error { return m.port.Run(running) })
-	g.Go(func() error { return m.serveCalls(running) })
 	g.Go(func() error { return m.serveAdmin(running) })
 	g.Go(func() error { return m.fleet.Run(running) })
 	g.Go(func() error { return m.takePart(running) })
@@ -187,7 +199,7 @@ func (m *Machine) run(ctx context.Context) error {
 		g.Go(func() error { return serveDebug(running, m.cfg.Debug) })
 	}
 	g.Go(func() error {
-		defer stop()
+		defer stop(nil)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -202,6 +214,14 @@ func (m *Machine) run(ctx context.Context) error {
 		m.cfg.Ready()
 	}
 	return g.Wait()
+}
+
+// closeMeta stops the metadata member.
+func (m *Machine) closeMeta() error {
+	if m.meta == nil {
+		return nil
+	}
+	return m.meta.Close()
 }
 
 // serveCalls answers the other machines and the mounts.
@@ -237,10 +257,14 @@ func (m *Machine) serveAdmin(ctx context.Context) error {
 // retryEvery is the pause between attempts to reach the metadata service.
 const retryEvery = time.Second
 
+// quietWait is how long something may have to wait before the log says so: an
+// election takes a moment.
+const quietWait = 5 * time.Second
+
 // insist does something until it succeeds, ctx ends, or it fails for good.
 func insist(ctx context.Context, what string, do func(context.Context) error) error {
 	said := ""
-	for {
+	for began := time.Now(); ; {
 		err := do(ctx)
 		var kind meta.Kind
 		switch {
@@ -248,7 +272,7 @@ func insist(ctx context.Context, what string, do func(context.Context) error) er
 			return err
 		case errors.As(err, &kind) && kind != meta.Unavailable && kind != meta.TimedOut && kind != meta.Expired:
 			return fmt.Errorf("%s: %w", what, err)
-		case err.Error() != said:
+		case err.Error() != said && time.Since(began) > quietWait:
 			said = err.Error()
 			slog.Warn("node: "+what+" has to wait", "err", err)
 		}
@@ -406,14 +430,15 @@ func (m *Machine) state(ctx context.Context) nodes.Node {
 	return n
 }
 
-// close gives up what is open. run has returned.
+// close gives up what is open. run has returned, or was never called.
 func (m *Machine) close() error {
 	var errs []error
 	if m.service != nil {
 		m.service.close()
 	}
-	if m.meta != nil {
-		errs = append(errs, m.meta.Close())
+	errs = append(errs, m.closeMeta())
+	if m.listener != nil {
+		m.listener.Close() //nolint:errcheck // the port has closed it if it ran
 	}
 	return errors.Join(append(errs, m.data.Close())...)
 }
