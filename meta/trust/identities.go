@@ -29,6 +29,9 @@ func join(tx *state.Tx, req Join) (struct{}, error) {
 	if req.Rights == 0 {
 		return struct{}{}, fmt.Errorf("%s without rights: %w", req.Name, meta.Invalid)
 	}
+	if err := signsNow(tx, req.Cert); err != nil {
+		return struct{}{}, err
+	}
 	now := meta.At(tx.Now)
 	old, ok := get[Identity](tx, identityKey(req.Node, req.Name))
 	switch {
@@ -46,6 +49,15 @@ func join(tx *state.Tx, req Join) (struct{}, error) {
 	return struct{}{}, nil
 }
 
+// signsNow refuses a certificate of an authority that signs no more: it would be
+// good for nothing once that is removed.
+func signsNow(tx *state.Tx, c Cert) error {
+	if a, ok := get[authorities](tx, authorityKey); ok && a.Signs != c.Issuer {
+		return fmt.Errorf("certificate %s is of an authority that signs no more: %w", c.Serial, meta.Unavailable)
+	}
+	return nil
+}
+
 func (id Identity) has(serial string) bool {
 	return slices.ContainsFunc(id.Certs, func(c Cert) bool { return c.Serial == serial })
 }
@@ -60,6 +72,9 @@ func renew(tx *state.Tx, req Renew) (struct{}, error) {
 		return struct{}{}, fmt.Errorf("certificate %s of %s %s was not given here, or was revoked: %w", req.Shown, kindText(req.Node), req.Name, meta.Permission)
 	case id.has(req.Cert.Serial): // the request came twice
 		return struct{}{}, nil
+	}
+	if err := signsNow(tx, req.Cert); err != nil {
+		return struct{}{}, err
 	}
 	now := meta.At(tx.Now)
 	id.Certs = append(slices.DeleteFunc(id.Certs, func(c Cert) bool { return c.Until <= now }), req.Cert)

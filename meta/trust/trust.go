@@ -134,7 +134,8 @@ type Identity struct {
 // Join admits a machine or a client with its first certificate, and uses up the
 // token for it. It is meta.NotExist if there is no such token, meta.Expired when
 // it is over, meta.Conflict when it was used, meta.Permission if it is not for
-// such a joiner, and meta.Exist when the name is taken. Without a hash no token is
+// such a joiner, meta.Exist when the name is taken, and meta.Unavailable if the
+// certificate is not of the authority that signs now, as with Renew. Without a hash no token is
 // needed: for the machine that makes the cluster.
 type Join struct {
 	Hash   string `cbor:"1,keyasint,omitempty"`

@@ -200,6 +200,8 @@ func TestIdentities(t *testing.T) {
 	want(t, "with a client's certificate", renew("3", "4"), meta.Permission)
 	want(t, "renewed", renew("1", "4"), nil)
 	want(t, "renewed, asked again", renew("1", "4"), nil)
+	want(t, "of another authority", w.do(trust.OpRenew, trust.Renew{Node: true, Name: "a", Shown: "1", Cert: trust.Cert{Serial: "9", Issuer: "0", Until: w.in(100)}}), meta.Unavailable)
+	want(t, "of another authority", w.do(trust.OpJoin, trust.Join{Node: true, Name: "z", Rights: 4, Cert: trust.Cert{Serial: "9", Issuer: "0", Until: w.in(100)}}), meta.Unavailable)
 	want(t, "an unknown one in use", w.do(trust.OpConfirm, trust.Confirm{Node: true, Name: "a", Serial: "3"}), meta.NotExist)
 	if all := w.identities(); len(all) != 2 || all[1].InUse != "1" || len(all[1].Certs) != 2 {
 		t.Errorf("%+v", all)

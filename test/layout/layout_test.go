@@ -28,6 +28,7 @@ var may = map[string][]string{
 	"internal/trust":       {},
 	"internal/rpc/rpctest": {"internal/rpc"},
 	"internal/admin":       {"meta"},
+	"internal/admission":   {"internal/rpc", "internal/trust", "meta", "meta/client", "meta/state", "meta/trust"},
 	"internal/fleet":       {"chunk", "meta", "meta/members", "procfs/cluster", "procfs/nodes"},
 	"internal/node":        {"chunk", "chunk/", "meta", "meta/", "procfs", "procfs/", "fuse", "fuse/", "internal/"},
 
