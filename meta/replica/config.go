@@ -10,6 +10,9 @@ import (
 	"dos/meta/state"
 )
 
+// Protocol is the name (ALPN, RFC 7301) of what members speak over their Streams.
+const Protocol = "dos-raft/1"
+
 // A Stream connects the members of a group: it accepts connections for Raft
 // and dials them. The TLS port of a machine implements it. It admits machines of
 // the cluster only, and sees to it that whoever answers is the machine that was

@@ -53,6 +53,7 @@ var may = map[string][]string{
 	"meta/members":   {"chunk", "meta", "meta/state", "meta/session"},
 	"meta/trust":     {"meta", "meta/state"},
 	"meta/replica":   {"meta", "meta/state", "internal/disk"},
+	"meta/quorum":    {"meta", "meta/replica"},
 	"meta/rpc":       {"chunk", "meta", "meta/", "internal/rpc"},
 	"meta/node":      {"chunk", "meta", "meta/", "internal/disk", "internal/boottime"},
 	"meta/client":    {"chunk", "meta", "meta/", "internal/boottime"},
