@@ -1,8 +1,10 @@
 // Package fleet is the machines of a cluster as one process sees them: which
 // there are, which of them answer, and the stores on them. It owns the
-// connections to them and asks each every second how it is. What it says is
-// this process's own view, a second old at most while all is well; the truth
-// about who belongs to the cluster is the metadata service's.
+// connections to them and asks each every second how it is. A machine that has
+// not answered for two seconds is taken for gone, and the calls to its stores
+// that are under way end: one that hangs is passed over like one that is dead.
+// What the package says is this process's own view, a second old while all is
+// well; the truth about who belongs to the cluster is the metadata service's.
 package fleet
 
 import (
@@ -62,24 +64,28 @@ type Fleet struct {
 	stores  map[chunk.StoreID]*store
 	nodes   map[string]*machine // by name; this machine is not among them
 	changed chan struct{}       // closed at the next change, and replaced
-	known   bool                // the map has been read and every machine asked once
+	read    bool                // the map has been read
+	known   bool                // and every machine in it has been asked once
 }
 
 // A machine is one of the others.
 type machine struct {
 	node  members.Node // guarded by Fleet.mu
-	peer  Peer
-	last  nodes.Node // what it said last; guarded by Fleet.mu
-	seen  time.Time  // when; guarded by Fleet.mu
-	up    bool       // it answered when it was asked last; guarded by Fleet.mu
-	why   error      // if not; guarded by Fleet.mu
-	asked bool       // guarded by Fleet.mu
+	peer  Peer         // nil if there is no way to it
+	calls *calls       // to its stores
+	last  nodes.Node   // what it said last; guarded by Fleet.mu
+	seen  time.Time    // when; guarded by Fleet.mu
+	up    bool         // it answered when it was asked last; guarded by Fleet.mu
+	why   error        // if not; guarded by Fleet.mu
+	asked bool         // guarded by Fleet.mu
+	busy  bool         // it is being asked; guarded by Fleet.mu
 }
 
 type store struct {
-	member members.Store
-	at     *machine    // nil: on this machine
-	remote chunk.Store // nil on this machine
+	member   members.Store
+	standing members.Standing
+	at       *machine    // nil: on this machine
+	remote   chunk.Store // nil on this machine, or if there is no way to it
 }
 
 // New returns a Fleet that knows nobody yet.
@@ -93,17 +99,33 @@ func New(c Config) *Fleet {
 	return &Fleet{cfg: c, stores: make(map[chunk.StoreID]*store), nodes: make(map[string]*machine), changed: make(chan struct{})}
 }
 
-// Run looks after the machines until ctx ends.
+// Run looks after the machines until ctx ends. Nobody waits for a machine that
+// is slow to answer, nor all of them for the map.
 func (f *Fleet) Run(ctx context.Context) error {
 	defer f.closeAll()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		f.repeat(ctx, func() {
+			if err := f.update(ctx); err != nil && ctx.Err() == nil {
+				f.cfg.Log.Debug("fleet: the map is not known", "err", err)
+			}
+			f.askAll(ctx, &wg, true)
+		})
+	})
+	f.repeat(ctx, func() { f.askAll(ctx, &wg, false) })
+	return nil
+}
+
+// repeat calls do at once and then regularly until ctx ends.
+func (f *Fleet) repeat(ctx context.Context, do func()) {
 	tick := time.NewTicker(f.cfg.Every)
 	defer tick.Stop()
-	for {
-		f.look(ctx)
+	for ctx.Err() == nil {
+		do()
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return nil
 		}
 	}
 }
@@ -112,32 +134,28 @@ func (f *Fleet) closeAll() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, m := range f.nodes {
-		m.peer.Close()
+		m.close()
 		m.up = false
 	}
 }
 
-// look reads the map and asks every machine how it is.
-func (f *Fleet) look(ctx context.Context) {
-	err := f.update(ctx)
-	if err != nil && ctx.Err() == nil {
-		f.cfg.Log.Debug("fleet: the map is not known", "err", err)
+// close ends the way to a machine. Fleet.mu is held.
+func (m *machine) close() {
+	if m.peer != nil {
+		m.peer.Close()
 	}
-	f.mu.RLock()
-	list := slices.Collect(maps.Values(f.nodes))
-	f.mu.RUnlock()
-	var wg sync.WaitGroup
-	for _, m := range list {
-		wg.Go(func() { f.ask(ctx, m) })
-	}
-	wg.Wait()
-	if err == nil && ctx.Err() == nil {
-		f.mu.Lock()
-		if !f.known {
-			f.known = true
-			f.tell()
+}
+
+// askAll asks each machine how it is, or each that is new.
+func (f *Fleet) askAll(ctx context.Context, wg *sync.WaitGroup, fresh bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, m := range f.nodes {
+		if m.busy || m.peer == nil || fresh && m.asked || ctx.Err() != nil {
+			continue
 		}
-		f.mu.Unlock()
+		m.busy = true
+		wg.Go(func() { f.ask(ctx, m) })
 	}
 }
 
@@ -154,18 +172,19 @@ func (f *Fleet) update(ctx context.Context) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer f.settle()
+	f.read = true
 	if now.Epoch == f.now.Epoch {
 		return nil
 	}
-	if err := f.meet(now.Nodes); err != nil {
-		return err
-	}
+	f.meet(now.Nodes)
 	f.now = now
+	standing := members.Standings(now.Stores, now.Nodes)
 	stores := make(map[chunk.StoreID]*store, len(now.Stores))
 	for _, member := range now.Stores {
-		s := &store{member: member, at: f.nodes[member.Node]}
-		if s.at != nil {
-			s.remote = s.at.peer.Store(member.ID)
+		s := &store{member: member, standing: standing[member.ID], at: f.nodes[member.Node]}
+		if s.at != nil && s.at.peer != nil {
+			s.remote = guarded{member.ID, s.at.calls, s.at.peer.Store(member.ID)}
 		}
 		stores[member.ID] = s
 	}
@@ -174,8 +193,23 @@ func (f *Fleet) update(ctx context.Context) error {
 	return nil
 }
 
-// meet makes the machines those of the list. f.mu is held.
-func (f *Fleet) meet(list []members.Node) error {
+// settle notes when everything is known for the first time. f.mu is held.
+func (f *Fleet) settle() {
+	if f.known || !f.read {
+		return
+	}
+	for _, m := range f.nodes {
+		if !m.asked {
+			return
+		}
+	}
+	f.known = true
+	f.tell()
+}
+
+// meet makes the machines those of the list. One to which there is no way does
+// not answer; the others are met all the same. f.mu is held.
+func (f *Fleet) meet(list []members.Node) {
 	left := maps.Clone(f.nodes)
 	for _, node := range list {
 		if node.Name == f.cfg.Self {
@@ -187,20 +221,23 @@ func (f *Fleet) meet(list []members.Node) error {
 			old.node = node
 			continue
 		}
+		if old != nil {
+			old.close()
+		}
+		m := &machine{node: node, calls: new(calls)}
+		f.nodes[node.Name] = m
 		peer, err := f.cfg.Dial(node)
 		if err != nil {
-			return fmt.Errorf("machine %s at %s: %w", node.Name, node.Addr, err)
+			m.why, m.asked = err, true
+			f.cfg.Log.Error("fleet: there is no way to a machine", "node", node.Name, "addr", node.Addr, "err", err)
+			continue
 		}
-		if old != nil {
-			old.peer.Close()
-		}
-		f.nodes[node.Name] = &machine{node: node, peer: peer}
+		m.peer = peer
 	}
 	for name, m := range left {
-		m.peer.Close()
+		m.close()
 		delete(f.nodes, name)
 	}
-	return nil
 }
 
 // ask asks one machine how it is.
@@ -208,19 +245,22 @@ func (f *Fleet) ask(ctx context.Context, m *machine) {
 	deadline, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
 	state, err := m.peer.State(deadline)
-	if ctx.Err() != nil {
-		return
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	m.busy = false
+	if ctx.Err() != nil || f.nodes[m.node.Name] != m {
+		return
+	}
+	defer f.settle()
 	if err == nil && state.Name != m.node.Name {
 		err = fmt.Errorf("machine %s answers at %s, where %s should: %w", state.Name, m.node.Addr, m.node.Name, meta.Conflict)
 	}
 	was, first := m.up, !m.asked
 	m.up, m.why, m.asked = err == nil, err, true
+	m.calls.answers(m.up)
 	switch {
 	case err == nil:
-		if !slices.Equal(m.last.Disks, state.Disks) || !was {
+		if !slices.EqualFunc(m.last.Disks, state.Disks, sameState) || !was {
 			defer f.tell()
 		}
 		m.last, m.seen = state, time.Now()
@@ -232,6 +272,9 @@ func (f *Fleet) ask(ctx context.Context, m *machine) {
 		defer f.tell()
 	}
 }
+
+// sameState leaves out how full a disk is, which changes all the time.
+func sameState(a, b nodes.Disk) bool { return a.ID == b.ID && a.State == b.State }
 
 // tell wakes who waits for a change. f.mu is held.
 func (f *Fleet) tell() {
@@ -292,6 +335,26 @@ func up(n nodes.Node, id chunk.StoreID) bool {
 	return slices.ContainsFunc(n.Disks, func(d nodes.Disk) bool {
 		return chunk.StoreID(d.ID) == id && (d.State == cluster.Up || d.State == cluster.Rebuilding)
 	})
+}
+
+// Leaving implements chunk/repair's Leaver: whether what a store has is to be
+// moved off. Out says that the store is not waited for.
+func (f *Fleet) Leaving(id chunk.StoreID) (leaving, out bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	s := f.stores[id]
+	if s == nil {
+		return false, false
+	}
+	return s.standing != members.In, s.standing == members.Out
+}
+
+// Answers reports whether a machine does; this one does.
+func (f *Fleet) Answers(name string) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	m := f.nodes[name]
+	return m != nil && m.up || name == f.cfg.Self
 }
 
 // Stores implements Cluster.

@@ -3,6 +3,8 @@ package fleet_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"iter"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -53,6 +55,9 @@ func (w *world) readMap(_ context.Context, since uint64) (members.Map, error) {
 }
 
 func (w *world) dial(n members.Node) (fleet.Peer, error) {
+	if n.Addr == "nowhere" {
+		return nil, errors.New("no address")
+	}
 	w.change(func() { w.open[n.Addr]++ })
 	return &peer{w, n.Addr}, nil
 }
@@ -62,10 +67,36 @@ type peer struct {
 	addr  string
 }
 
+// A remote is a store that tells where it is by Stat, and whose ReadAt and List
+// hang.
 type remote struct {
 	chunk.Store
 	addr string
-	id   chunk.StoreID
+}
+
+func (r remote) Stat(context.Context, chunk.ID) (chunk.Info, error) {
+	return chunk.Info{}, errors.New(r.addr)
+}
+
+func (r remote) ReadAt(ctx context.Context, _ chunk.ID, _ []byte, _ int64) (int, error) {
+	<-ctx.Done()
+	return 0, ctx.Err()
+}
+
+func (r remote) List(ctx context.Context, _ chunk.ID) iter.Seq2[chunk.Info, error] {
+	return func(yield func(chunk.Info, error) bool) {
+		if yield(chunk.Info{}, nil) {
+			<-ctx.Done()
+			yield(chunk.Info{}, ctx.Err())
+		}
+	}
+}
+
+// where is the address at which a store is looked for.
+func where(f *fleet.Fleet, id chunk.StoreID) string {
+	s, _ := f.Store(id)
+	_, err := s.Stat(context.Background(), chunk.ID{})
+	return err.Error()
 }
 
 func (p *peer) State(ctx context.Context) (nodes.Node, error) {
@@ -77,7 +108,7 @@ func (p *peer) State(ctx context.Context) (nodes.Node, error) {
 	}
 	return n, err
 }
-func (p *peer) Store(id chunk.StoreID) chunk.Store { return remote{addr: p.addr, id: id} }
+func (p *peer) Store(id chunk.StoreID) chunk.Store { return remote{addr: p.addr} }
 func (p *peer) Close()                             { p.world.change(func() { p.world.open[p.addr]-- }) }
 
 // start runs a Fleet on machine a of the world.
@@ -85,7 +116,7 @@ func start(t *testing.T, w *world) *fleet.Fleet {
 	t.Helper()
 	f := fleet.New(fleet.Config{
 		Map: w.readMap, Dial: w.dial, Self: "a",
-		Local: func(id chunk.StoreID) (chunk.Store, bool) { return remote{addr: "here", id: id}, true },
+		Local: func(id chunk.StoreID) (chunk.Store, bool) { return remote{addr: "here"}, true },
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -135,10 +166,10 @@ func TestWhoLives(t *testing.T) {
 		w := newWorld()
 		f := start(t, w)
 		expect(t, "at first", live(f), 1, 2, 3)
-		if s, _ := f.Store(1); s.(remote).addr != "here" {
+		if where(f, 1) != "here" {
 			t.Error("the store of this machine is reached through a connection")
 		}
-		if s, _ := f.Store(2); s.(remote).addr != "b:1" {
+		if where(f, 2) != "b:1" {
 			t.Error("the store of another machine is not its own")
 		}
 		if s, ok := f.Store(9); s != nil || ok {
@@ -183,8 +214,8 @@ func TestMapChanges(t *testing.T) {
 		})
 		time.Sleep(3 * time.Second)
 		expect(t, "after the change", live(f), 1, 2, 4)
-		if s, _ := f.Store(2); s.(remote).addr != "b:2" {
-			t.Errorf("the store of a machine that moved is looked for at %s", s.(remote).addr)
+		if at := where(f, 2); at != "b:2" {
+			t.Errorf("the store of a machine that moved is looked for at %s", at)
 		}
 		w.change(func() {
 			for addr, want := range map[string]int{"b:1": 0, "b:2": 1, "c:1": 0, "d:1": 1} {
@@ -193,5 +224,87 @@ func TestMapChanges(t *testing.T) {
 				}
 			}
 		})
+	})
+}
+
+// When a machine hangs, the calls to its stores end soon, and new ones at once.
+func TestHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		f := start(t, w)
+		s, _ := f.Store(2)
+		w.change(func() { w.silent["b:1"] = context.DeadlineExceeded })
+		begun := time.Now()
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() {
+			for _, err := range s.List(t.Context(), chunk.ID{}) {
+				if err != nil && !errors.Is(err, chunk.ErrLost) {
+					t.Errorf("a list of a store of a machine that hangs: %v, want ErrLost", err)
+				}
+			}
+		})
+		if _, err := s.ReadAt(t.Context(), chunk.ID{}, nil, 0); !errors.Is(err, chunk.ErrLost) || time.Since(begun) > 3*time.Second {
+			t.Errorf("a read of a store of a machine that hangs: %v after %v, want ErrLost within 3 s", err, time.Since(begun))
+		}
+		wg.Wait()
+		begun = time.Now()
+		if _, err := s.ReadAt(t.Context(), chunk.ID{}, nil, 0); !errors.Is(err, chunk.ErrLost) || time.Since(begun) > 0 {
+			t.Errorf("another read: %v after %v, want ErrLost at once", err, time.Since(begun))
+		}
+		expect(t, "while b hangs", live(f), 1, 3)
+		if f.Answers("b") || !f.Answers("a") || !f.Answers("c") || f.Answers("x") {
+			t.Error("who answers is not a and c")
+		}
+		// The others are looked at every second still.
+		w.change(func() { w.silent["c:1"] = errors.New("refused") })
+		begun = time.Now()
+		for f.Answers("c") {
+			<-f.Changed()
+		}
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("c was found dead after %v, while b hangs", took)
+		}
+		w.change(func() { w.silent = make(map[string]error) })
+		time.Sleep(4 * time.Second)
+		expect(t, "when both are back", live(f), 1, 2, 3)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := s.ReadAt(ctx, chunk.ID{}, nil, 0); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() == nil {
+			t.Errorf("a read after b is back: %v, want the caller's deadline", err)
+		}
+	})
+}
+
+// What changes all the time is no news, and a machine that cannot be dialled
+// keeps nobody from the others.
+func TestNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.change(func() {
+			w.now.Nodes[2].Addr = "nowhere"
+			w.now.Stores[1].Out = true
+		})
+		f := start(t, w)
+		expect(t, "with one that cannot be dialled", live(f), 1, 2)
+		if s, up := f.Store(3); s != nil || up {
+			t.Errorf("the store of a machine that cannot be dialled: %v, %v", s, up)
+		}
+		for id, want := range []string{1: "false false", 2: "true true", 3: "false false", 9: "false false"} {
+			if leaving, out := f.Leaving(chunk.StoreID(id)); want != "" && fmt.Sprint(leaving, out) != want {
+				t.Errorf("store %d is leaving, out: %v, %v, want %s", id, leaving, out, want)
+			}
+		}
+		changed := f.Changed()
+		w.change(func() { w.says["b:1"] = nodes.Node{Name: "b", Disks: []nodes.Disk{{ID: 2, State: "up", Used: 77}}} })
+		time.Sleep(3 * time.Second)
+		select {
+		case <-changed:
+			t.Error("a disk that fills up was told as news")
+		default:
+		}
+		if n, _ := f.Node("b"); n.Disks[0].Used != 77 {
+			t.Errorf("b has %+v", n.Disks)
+		}
 	})
 }
