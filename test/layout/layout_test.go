@@ -30,6 +30,7 @@ var may = map[string][]string{
 	"internal/admin":       {"meta"},
 	"internal/admission":   {"internal/rpc", "internal/trust", "meta", "meta/client", "meta/state", "meta/trust"},
 	"internal/fleet":       {"chunk", "meta", "meta/members", "procfs/cluster", "procfs/nodes"},
+	"internal/steward":     {"chunk", "meta", "meta/members", "meta/namespace"},
 	"internal/node":        {"chunk", "chunk/", "meta", "meta/", "procfs", "procfs/", "fuse", "fuse/", "internal/"},
 
 	"chunk":                   {},
