@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // inBackground is set in the environment of the process that background starts.
@@ -18,50 +20,27 @@ const inBackground = "DOSMOUNT_BACKGROUND"
 
 func isBackground() bool { return os.Getenv(inBackground) != "" }
 
-// background runs the same command in a session of its own and returns once
-// that has mounted or failed. A Go program cannot fork, so it is started anew.
-// Its log goes to DIR/dosmount.log.
-func background(ctx context.Context, c *config, stdout, stderr io.Writer) error {
-	if err := os.MkdirAll(c.data, 0o700); err != nil {
-		return err
-	}
-	logName := filepath.Join(c.data, "dosmount.log")
-	log, err := os.OpenFile(logName, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+// background runs the same command line in a session of its own and returns
+// once that has mounted or failed. A Go program cannot fork, so it is started
+// anew. Until it has mounted, what it says is kept in memory: a start that is
+// refused touches nothing.
+func background(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	fd, err := unix.MemfdCreate("dosmount", unix.MFD_CLOEXEC)
 	if err != nil {
-		return err
+		return fmt.Errorf("going to the background: %w", err)
 	}
-	defer log.Close()
-	end, err := log.Seek(0, io.SeekEnd)
-	if err != nil {
-		return err
-	}
+	said := os.NewFile(uintptr(fd), "dosmount")
+	defer said.Close()
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	args := []string{"--data", c.data}
-	if len(c.cluster) > 0 {
-		args = []string{"--cluster", strings.Join(c.cluster, ","), "--identity", c.identity}
-	}
-	if c.code != "" {
-		args = append(args, "--ec", c.code)
-	}
-	if c.subtree != "" {
-		args = append(args, "--subtree", c.subtree)
-	}
-	if len(c.options) > 0 {
-		args = append(args, "-o", strings.Join(c.options, ","))
-	}
-	if c.debug != "" {
-		args = append(args, "--debug", c.debug)
-	}
-	cmd := exec.Command(self, append(args, c.mountPoint)...)
-	cmd.Args[0] = "dosmount"
+	cmd := exec.Command(self)
+	cmd.Args = args
 	cmd.Env = append(os.Environ(), inBackground+"=1")
-	cmd.Dir = "/"
-	cmd.Stderr = log
+	cmd.Stderr = said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	said, err := cmd.StdoutPipe()
+	up, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
 	}
@@ -69,30 +48,59 @@ func background(ctx context.Context, c *config, stdout, stderr io.Writer) error 
 		return err
 	}
 	stopped := context.AfterFunc(ctx, func() { cmd.Process.Signal(syscall.SIGTERM) })
-	line, err := bufio.NewReader(said).ReadString('\n')
+	line, err := bufio.NewReader(up).ReadString('\n')
 	if err == nil && stopped() {
 		fmt.Fprint(stdout, line)
 		return cmd.Process.Release()
 	}
-	status := cmd.Wait() // it ended before it was mounted; its last line says why
-	if why := lastLine(logName, end); why != "" {
-		return errors.New(strings.TrimPrefix(why, "dosmount: "))
+	status := cmd.Wait() // it ended before it was mounted
+	all, err := io.ReadAll(io.NewSectionReader(said, 0, maxSaid))
+	if err != nil {
+		return err
 	}
+	if why, ok := strings.CutPrefix(lastLine(string(all)), "dosmount: "); ok {
+		return errors.New(why)
+	}
+	stderr.Write(all)
 	return fmt.Errorf("ended before it was mounted: %v", status)
 }
 
-func lastLine(name string, from int64) string {
-	f, err := os.Open(name)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	if _, err := f.Seek(from, io.SeekStart); err != nil {
-		return ""
-	}
-	last := ""
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		last = lines.Text()
-	}
-	return last
+// maxSaid is more than a start says before it has mounted, in bytes.
+const maxSaid = 1 << 20
+
+func lastLine(text string) string {
+	text = strings.TrimSuffix(text, "\n")
+	return text[strings.LastIndexByte(text, '\n')+1:]
 }
+
+// settle is called by the process in the background once it has mounted: from
+// then on it logs to DIR/dosmount.log, where what it has said so far goes too,
+// and keeps no directory busy. With no room for a log it goes on without one.
+func settle(data string) error {
+	early, err := unix.Dup(int(os.Stderr.Fd()))
+	if err != nil {
+		return err
+	}
+	said := os.NewFile(uintptr(early), "dosmount")
+	defer said.Close()
+	// A mount of a cluster has nothing else there.
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(filepath.Join(data, logName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		if log, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0); err != nil {
+			return err
+		}
+	}
+	defer log.Close()
+	if err := unix.Dup3(int(log.Fd()), int(os.Stderr.Fd()), 0); err != nil {
+		return err
+	}
+	if _, err := io.Copy(log, io.NewSectionReader(said, 0, maxSaid)); err != nil && !errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
+	return os.Chdir("/")
+}
+
+const logName = "dosmount.log"

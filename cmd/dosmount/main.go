@@ -85,8 +85,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return errUsage{err}
 	}
-	if c.background {
-		return background(ctx, c, stdout, stderr)
+	if c.background && !isBackground() {
+		return background(ctx, args, stdout, stderr)
 	}
 	slog.SetDefault(slog.New(quietlog.New(slog.NewTextHandler(stderr, nil))))
 	if os.Getenv("GOMEMLIMIT") == "" {
@@ -104,6 +104,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Options:    options,
 		Debug:      c.debug,
 		Ready: func() {
+			if isBackground() {
+				if err := settle(c.data); err != nil {
+					slog.Warn("dosmount: going to the background", "err", err)
+				}
+			}
 			fmt.Fprintf(stdout, "dos: mounted at %s\n", c.mountPoint)
 		},
 	})
@@ -158,7 +163,7 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 			c.cluster = strings.Split(rest[0], ",")
 		}
 		rest = rest[1:]
-		c.background = !isBackground()
+		c.background = true
 		if fake {
 			return nil, nil
 		}
