@@ -19,10 +19,19 @@ type mounted struct {
 	source string
 }
 
+// Mounted reports whether a mount of dos is at the absolute path point in the
+// tree as a process sees it.
+func Mounted(pid int, point string) (bool, error) {
+	m, ok, err := mountedIn(strconv.Itoa(pid), point)
+	return ok && m.fstype == Type, err
+}
+
 // mountedAt returns what is mounted at the absolute path point, the uppermost
 // if there are several.
-func mountedAt(point string) (m mounted, ok bool, err error) {
-	file, err := os.Open("/proc/self/mountinfo")
+func mountedAt(point string) (m mounted, ok bool, err error) { return mountedIn("self", point) }
+
+func mountedIn(process, point string) (m mounted, ok bool, err error) {
+	file, err := os.Open("/proc/" + process + "/mountinfo")
 	if err != nil {
 		return mounted{}, false, err
 	}

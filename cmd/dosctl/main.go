@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 
 	"dos/internal/admin"
 	"dos/internal/node"
+	"dos/internal/quietlog"
 	"dos/procfs/cluster"
 )
 
@@ -50,6 +52,8 @@ type errUsage struct{ error }
 var errProblems = errors.New("problems were found")
 
 func main() {
+	// What a verb finds is its output; of what happens below it only trouble is news.
+	slog.SetDefault(slog.New(quietlog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout)
 	stop()
@@ -122,7 +126,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return errUsage{errors.New("--verify and --salvage go with fsck")}
 	}
 	if c.data == "" {
-		if c.data, err = node.Running(); err != nil {
+		if c.data, err = node.Running(ctx); err != nil {
 			return err
 		}
 	}
@@ -133,7 +137,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 }
 
 func status(ctx context.Context, c command) error {
-	client, err := dial(c)
+	client, err := dial(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -153,7 +157,7 @@ func status(ctx context.Context, c command) error {
 func fsck(ctx context.Context, c command) error {
 	say := func(line string) { fmt.Fprintln(c.out, line) }
 	var problems int
-	client, err := dial(c)
+	client, err := dial(ctx, c)
 	switch {
 	case errors.Is(err, node.ErrNotRunning):
 		problems, err = node.FsckOffline(ctx, c.data, node.FsckOptions{Data: c.verify, Salvage: c.salvage}, say)
@@ -169,7 +173,7 @@ func fsck(ctx context.Context, c command) error {
 }
 
 func scrub(ctx context.Context, c command) error {
-	client, err := dial(c)
+	client, err := dial(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -181,7 +185,7 @@ func scrub(ctx context.Context, c command) error {
 }
 
 func replace(ctx context.Context, c command) error {
-	client, err := dial(c)
+	client, err := dial(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -190,7 +194,7 @@ func replace(ctx context.Context, c command) error {
 
 // dump writes to a temporary name first: a FILE that exists is a whole dump.
 func dump(ctx context.Context, c command) (err error) {
-	client, err := dial(c)
+	client, err := dial(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -231,8 +235,8 @@ func restore(ctx context.Context, c command) error {
 }
 
 // dial finds out whether a dos runs on the data directory.
-func dial(c command) (*admin.Client, error) {
-	sock, err := node.Socket(c.data)
+func dial(ctx context.Context, c command) (*admin.Client, error) {
+	sock, err := node.Socket(ctx, c.data)
 	if err != nil {
 		return nil, err
 	}

@@ -135,7 +135,7 @@ func takeData(path string, create bool, fit func(*dataDir) error) (_ *dataDir, f
 		}
 		return nil, false, fmt.Errorf("lock %s: %w", path, err)
 	}
-	return d, fresh, noteHolder(d.lock)
+	return d, fresh, noteHolder(d.lock, "")
 }
 
 // mayMake says whether path can become a data directory: it is missing, or
@@ -287,21 +287,6 @@ func (d *dataDir) store(i int) string { return filepath.Join(d.path, "chunk", fm
 
 // sock is the path of the administration's socket.
 func (d *dataDir) sock() string { return filepath.Join(d.path, "sock") }
-
-// noteHolder writes in place, which needs no room on a full disk.
-func noteHolder(lock *os.File) error {
-	text := fmt.Sprintf("process %d\n", os.Getpid())
-	if _, err := lock.WriteAt([]byte(text), 0); err != nil {
-		return err
-	}
-	return lock.Truncate(int64(len(text)))
-}
-
-func holder(lock *os.File) string {
-	text := make([]byte, 64)
-	n, _ := lock.ReadAt(text, 0)
-	return strings.TrimSpace(string(text[:n]))
-}
 
 // listen opens the administration's socket. One that a crash left is replaced:
 // whoever holds the directory's lock is the only one who may listen.

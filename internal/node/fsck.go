@@ -206,6 +206,7 @@ type FsckOptions struct {
 // FsckOffline checks a data directory on which no dos runs. It mends nothing,
 // but opening the metadata applies what its log has.
 func FsckOffline(ctx context.Context, data string, o FsckOptions, say func(string)) (problems int, err error) {
+	awaitGoing(ctx, data)
 	e, err := openEmbedded(ctx, embeddedConfig{data: data, salvage: o.Salvage})
 	if err != nil {
 		return 0, err
@@ -227,6 +228,7 @@ func FsckOffline(ctx context.Context, data string, o FsckOptions, say func(strin
 // Restore makes the metadata of a data directory anew from a dump. The
 // directory's metadata must be gone: nothing is overwritten.
 func Restore(ctx context.Context, data string, from io.Reader) (err error) {
+	awaitGoing(ctx, data)
 	d, err := openData(data, chunk.Code{}, false)
 	if err != nil {
 		return err

@@ -45,6 +45,9 @@ type MountConfig struct {
 // Mount mounts a cluster, or runs an embedded one and mounts it, until ctx ends
 // or it is unmounted. Then it stores what is not stored yet and stops cleanly.
 func Mount(ctx context.Context, c MountConfig) error {
+	if len(c.Cluster) == 0 {
+		awaitGoing(ctx, c.Data)
+	}
 	if err := fuse.CheckPoint(c.MountPoint, c.Options, slog.Default()); err != nil {
 		return err
 	}
@@ -79,7 +82,12 @@ func mountEmbedded(ctx context.Context, c MountConfig) (err error) {
 			tree: e.tree, cluster: e, nodes: e, node: nodeName,
 			session: func() meta.SessionID { return e.session }, broken: e.broken,
 		}
-		f.mounted = func() { e.events.Add("mounted at %s", c.MountPoint) }
+		f.mounted = func(point string) {
+			e.events.Add("mounted at %s", point)
+			if err := noteHolder(e.data.lock, point); err != nil {
+				slog.Warn("node: a start right after the end of this one will be refused", "err", err)
+			}
+		}
 		return f.serve(ctx, running, c)
 	})
 	return g.Wait()
@@ -93,7 +101,7 @@ type front struct {
 	node    string // the machine that serves the mount, by name
 	session func() meta.SessionID
 	broken  <-chan error // why the mount cannot go on
-	mounted func()       // called once the mount is usable
+	mounted func(string) // called once the mount is usable, with its path
 	last    cluster.LastError
 }
 
@@ -116,7 +124,7 @@ func (f *front) serve(ctx, running context.Context, c MountConfig) error {
 	if err != nil {
 		return err
 	}
-	f.mounted()
+	f.mounted(server.MountPoint())
 	if c.Ready != nil {
 		c.Ready()
 	}

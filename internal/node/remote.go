@@ -96,7 +96,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, keys *trust.Keyri
 
 	f := front{
 		tree: tree, cluster: view{fleet: machines, keys: keys}, nodes: view{fleet: machines, keys: keys}, node: host,
-		session: func() meta.SessionID { return info.ID }, broken: broken, mounted: func() {},
+		session: func() meta.SessionID { return info.ID }, broken: broken, mounted: func(string) {},
 	}
 	err = f.serve(ctx, above, c)
 	stopTree()

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -46,7 +47,7 @@ func announce(data string) (remove func() error, err error) {
 
 // Running returns the data directory of the one embedded cluster that runs for
 // this user.
-func Running() (string, error) {
+func Running(ctx context.Context) (string, error) {
 	links, err := os.ReadDir(runDir())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
@@ -57,7 +58,7 @@ func Running() (string, error) {
 		if err != nil {
 			continue
 		}
-		if _, err := Socket(data); err == nil {
+		if _, err := Socket(ctx, data); err == nil {
 			found = append(found, data)
 		}
 	}
@@ -71,11 +72,13 @@ func Running() (string, error) {
 }
 
 // Socket returns the administration's socket of the dos that runs on a data
-// directory. ErrNotRunning if the directory is one but nothing runs on it.
-func Socket(data string) (string, error) {
+// directory. ErrNotRunning if the directory is one but nothing runs on it; what
+// is on its way out it waits for.
+func Socket(ctx context.Context, data string) (string, error) {
 	if _, err := os.Stat(filepath.Join(data, "format")); err != nil {
 		return "", fmt.Errorf("%s is not a data directory of dos: %w", data, err)
 	}
+	awaitGoing(ctx, data)
 	sock := filepath.Join(data, "sock")
 	if err := admin.Reachable(sock); err != nil {
 		return "", fmt.Errorf("%w on %s", ErrNotRunning, data)

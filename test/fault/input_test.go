@@ -82,10 +82,13 @@ func TestBadInput(t *testing.T) {
 		if c.user {
 			start = cluster.RunOrdinary
 		}
-		r := start(t, cluster.Bin("dosmount"), c.args...)
-		refusal(t, c.name, r, c.code, c.says)
-		if after := snapshot(t, dir); !maps.Equal(before, after) {
-			t.Errorf("%s: touched what was there:\n%s", c.name, difference(before, after))
+		// In the background it is refused in the same way.
+		for name, args := range map[string][]string{c.name: c.args, c.name + ", -d": append([]string{"-d"}, c.args...)} {
+			r := start(t, cluster.Bin("dosmount"), args...)
+			refusal(t, name, r, c.code, c.says)
+			if after := snapshot(t, dir); !maps.Equal(before, after) {
+				t.Errorf("%s: touched what was there:\n%s", name, difference(before, after))
+			}
 		}
 		for _, point := range []string{in("empty"), in("full"), in("mine")} {
 			if on, err := cluster.Mounted(point); on || err != nil {
