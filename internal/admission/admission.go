@@ -82,59 +82,58 @@ func NewOffice(c Config) *Office {
 	return &Office{cfg: c, cluster: client.Trust{Caller: c.Cluster}, member: client.Trust{Caller: c.Member}}
 }
 
-// Bootstrap makes the authority of a new cluster, if there is none yet, and an
-// identity for the machine of that name, which it returns for the caller to keep
-// (trust.Save). It may be called again when what it returned was lost: the
-// machine of that name gets another, and the one before is good no more.
-func Bootstrap(ctx context.Context, m Member, cluster trust.ClusterID, name string) (credentials []byte, err error) {
-	if err := trust.CheckName(name); err != nil {
-		return nil, err
-	}
-	t := client.Trust{Caller: m}
-	now, err := t.Authorities(ctx, 0)
+// Found makes the authority of a new cluster and the identity of its first machine,
+// to be kept in files (trust.Save). The authority is to be deposited as soon as
+// there is metadata.
+func Found(cluster trust.ClusterID, name string) (authority, credentials []byte, err error) {
+	ca, err := trust.NewAuthority(cluster)
 	if err != nil {
-		return nil, fmt.Errorf("admission: %w", err)
+		return nil, nil, err
 	}
-	if now.Epoch == 0 {
-		if err := found(ctx, t, cluster); err != nil {
-			return nil, fmt.Errorf("admission: %w", err)
-		}
+	if authority, err = ca.PEM(); err != nil {
+		return nil, nil, err
 	}
 	req, err := trust.NewRequest()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	signed, err := sign(m, req.CSR, trust.Identity{Cluster: cluster, Name: name, Rights: trust.Member})
+	cert, err := ca.Sign(req.CSR, trust.Identity{Cluster: cluster, Name: name, Rights: trust.Member})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	join := metatrust.Join{Node: true, Name: name, Rights: uint8(trust.Member), Cert: signed.record}
-	err = t.Join(ctx, join)
-	if errors.Is(err, meta.Exist) { // what an earlier attempt got was not kept
-		if err = t.Revoke(ctx, true, name); err == nil {
-			err = t.Join(ctx, join)
+	credentials, err = req.Credentials(cert, ca.CertPEM())
+	return authority, credentials, err
+}
+
+// Deposit puts what Found made on record, keys being those of the first machine.
+// Once it has succeeded the file of the authority is to be removed. It may be
+// called again; it is meta.Conflict if another authority is on record.
+func Deposit(ctx context.Context, m Member, authority []byte, keys *trust.Keyring) error {
+	ca, err := trust.ParseAuthority(authority)
+	if err != nil {
+		return err
+	}
+	t := client.Trust{Caller: m}
+	err = t.SetAuthorities(ctx, metatrust.SetAuthorities{Certs: ca.CertPEM(), Signer: authority, Signs: ca.Hash()})
+	if errors.Is(err, meta.Conflict) {
+		now, asked := t.Authorities(ctx, 0)
+		switch {
+		case asked != nil:
+			err = asked
+		case now.Signs == ca.Hash():
+			err = nil // it was deposited before
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("admission: the first machine: %w", err)
+		return fmt.Errorf("admission: the authority: %w", err)
 	}
-	if now, err = t.Authorities(ctx, 0); err != nil {
-		return nil, fmt.Errorf("admission: %w", err)
-	}
-	return req.Credentials(signed.pem, now.Certs)
-}
-
-// found makes the first authority.
-func found(ctx context.Context, t client.Trust, cluster trust.ClusterID) error {
-	ca, err := trust.NewAuthority(cluster)
+	err = t.Join(ctx, metatrust.Join{Node: true, Name: keys.Self().Name, Rights: uint8(trust.Member), Cert: metatrust.Cert{
+		Serial: keys.Serial(), Issuer: ca.Hash(), Until: meta.At(keys.Until()),
+	}})
 	if err != nil {
-		return err
+		return fmt.Errorf("admission: the first machine: %w", err)
 	}
-	secret, err := ca.PEM()
-	if err != nil {
-		return err
-	}
-	return t.SetAuthorities(ctx, metatrust.SetAuthorities{Certs: ca.CertPEM(), Signer: secret, Signs: ca.Hash()})
+	return nil
 }
 
 // signer returns the authority that signs, as far as this member knows.

@@ -87,20 +87,31 @@ type office struct {
 	log    *book
 }
 
+// found makes a cluster's authority and first identity.
+func found(t testing.TB, m *member, path string) *trust.Keyring {
+	t.Helper()
+	authority, text, err := admission.Found(trust.ClusterID{1}, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := trust.Save(path, text); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := trust.NewKeyring(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := admission.Deposit(t.Context(), m, authority, keys); err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
 // begin makes a cluster of one machine, a, that serves.
 func begin(t *testing.T) *office {
 	t.Helper()
 	o := &office{member: newMember(), path: filepath.Join(t.TempDir(), "identity"), log: new(book)}
-	text, err := admission.Bootstrap(t.Context(), o.member, trust.ClusterID{1}, "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := trust.Save(o.path, text); err != nil {
-		t.Fatal(err)
-	}
-	if o.keys, err = trust.NewKeyring(text); err != nil {
-		t.Fatal(err)
-	}
+	o.keys = found(t, o.member, o.path)
 	log := slog.New(slog.NewTextHandler(o.log, nil))
 	o.port = rpc.NewPort(rpctest.Listen(t), o.keys.ServerConfig(rpc.HTTP2), slog.New(slog.DiscardHandler), rpc.HTTP2, trust.JoinProto)
 	o.Office = admission.NewOffice(admission.Config{Keys: o.keys, Member: o.member, Addr: o.port.Addr().String(), Log: log})
@@ -203,33 +214,41 @@ func wantKind(t *testing.T, what string, err error, kind error) {
 	}
 }
 
-func TestBootstrap(t *testing.T) {
-	m := newMember()
-	if _, err := admission.Bootstrap(t.Context(), m, trust.ClusterID{1}, "a/b"); err == nil {
+func TestFound(t *testing.T) {
+	if _, _, err := admission.Found(trust.ClusterID{1}, "a/b"); err == nil {
 		t.Error("a bad name is taken")
 	}
-	var serials []string
-	for range 2 { // what the first returned is lost
-		text, err := admission.Bootstrap(t.Context(), m, trust.ClusterID{1}, "a")
-		if err != nil {
-			t.Fatal(err)
-		}
-		k, err := trust.NewKeyring(text)
-		if err != nil || k.Self() != (trust.Identity{Cluster: trust.ClusterID{1}, Name: "a", Rights: trust.Member}) {
-			t.Fatal(err)
-		}
-		serials = append(serials, k.Serial())
+	m := newMember()
+	authority, text, err := admission.Found(trust.ClusterID{1}, "a")
+	if err != nil {
+		t.Fatal(err)
 	}
-	a, err := client.Trust{Caller: m}.Authorities(t.Context(), 0)
-	if err != nil || !slices.Equal(a.Revoked, serials[:1]) {
-		t.Errorf("revoked are %v of %v, %v", a.Revoked, serials, err)
-	}
-	if roots, err := trust.Roots(a.Certs); err != nil || len(roots) != 1 {
-		t.Errorf("the authorities are %v, %v", roots, err)
+	keys, err := trust.NewKeyring(text)
+	if err != nil || keys.Self() != (trust.Identity{Cluster: trust.ClusterID{1}, Name: "a", Rights: trust.Member}) {
+		t.Fatal(err)
 	}
 	m.down.Store(true)
-	_, err = admission.Bootstrap(t.Context(), m, trust.ClusterID{1}, "a")
-	wantKind(t, "while another leads", err, meta.Unavailable)
+	wantKind(t, "while another leads", admission.Deposit(t.Context(), m, authority, keys), meta.Unavailable)
+	m.down.Store(false)
+	for range 2 {
+		if err := admission.Deposit(t.Context(), m, authority, keys); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other, text, err := admission.Found(trust.ClusterID{1}, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	otherKeys, err := trust.NewKeyring(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantKind(t, "another authority", admission.Deposit(t.Context(), m, other, otherKeys), meta.Conflict)
+	wantKind(t, "another's identity", admission.Deposit(t.Context(), m, authority, otherKeys), meta.Exist)
+	list, err := client.Trust{Caller: m}.Identities(t.Context())
+	if err != nil || len(list) != 1 || list[0].InUse != keys.Serial() || list[0].Certs[0].Issuer != keys.Issuer() {
+		t.Errorf("on record are %+v, %v", list, err)
+	}
 }
 
 func TestTokens(t *testing.T) {
@@ -576,14 +595,7 @@ func TestFinishRotation(t *testing.T) {
 // FuzzJoin sends anything to who admits joiners.
 func FuzzJoin(f *testing.F) {
 	m := newMember()
-	text, err := admission.Bootstrap(f.Context(), m, trust.ClusterID{1}, "a")
-	if err != nil {
-		f.Fatal(err)
-	}
-	keys, err := trust.NewKeyring(text)
-	if err != nil {
-		f.Fatal(err)
-	}
+	keys := found(f, m, filepath.Join(f.TempDir(), "identity"))
 	o := admission.NewOffice(admission.Config{Keys: keys, Member: m, Addr: "a:1", Log: slog.New(slog.DiscardHandler)})
 	token, err := o.CreateToken(f.Context(), admission.TokenWish{Rights: trust.Member})
 	if err != nil {

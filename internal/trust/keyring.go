@@ -111,6 +111,13 @@ func (k *Keyring) Serial() string {
 	return serialOf(k.own.Leaf)
 }
 
+// Until is when that certificate is over.
+func (k *Keyring) Until() time.Time {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.own.Leaf.NotAfter
+}
+
 // Issuer is the hash of the authority that signed the certificate which this
 // process shows; empty if that is not trusted any more.
 func (k *Keyring) Issuer() string {
