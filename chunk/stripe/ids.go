@@ -20,6 +20,7 @@ type ids struct {
 	mu     sync.Mutex
 	ranges []idRange                 // what is left to hand out, in order; guarded by mu
 	end    chunk.StripeID            // of the last range reserved; guarded by mu
+	stays  int                       // counts calls of Forget; guarded by mu
 	open   idHeap                    // all IDs in begun, and ended ones; guarded by mu
 	begun  map[chunk.StripeID]*idSet // guarded by mu
 }
@@ -52,6 +53,16 @@ func (p *Path) End(id chunk.StripeID) {
 			delete(d.begun, id)
 		}
 	}
+}
+
+// Forget gives up the IDs that are reserved and not handed out: the session that
+// reserved them is over, and nobody may name them any more.
+func (p *Path) Forget() {
+	d := &p.ids
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ranges = nil
+	d.stays++
 }
 
 // Low is the low-water mark: every ID handed out below it has ended, and none
@@ -149,7 +160,7 @@ func (d *ids) reserve(ctx context.Context, enough int) error {
 		return errors.New("stripe: no source of stripe IDs")
 	}
 	d.mu.Lock()
-	left, end := d.left(), d.end
+	left, end, stays := d.left(), d.end, d.stays
 	d.mu.Unlock()
 	if left >= enough {
 		return nil
@@ -164,6 +175,9 @@ func (d *ids) reserve(ctx context.Context, enough int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.end = first + chunk.StripeID(d.batch)
+	if d.stays != stays {
+		return nil // reserved by a session that is over
+	}
 	d.ranges = append(d.ranges, idRange{first, d.end})
 	return nil
 }

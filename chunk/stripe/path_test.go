@@ -304,3 +304,59 @@ func TestCapacity(t *testing.T) {
 		t.Errorf("Capacity with two stores: %v, want ErrTooFew", err)
 	}
 }
+
+// slowIDs are IDs whose source answers late.
+type slowIDs struct {
+	IDs
+	asked, answer chan struct{}
+}
+
+func (s slowIDs) Reserve(ctx context.Context, n int) (chunk.StripeID, error) {
+	first, err := s.IDs.Reserve(ctx, n)
+	s.asked <- struct{}{}
+	<-s.answer
+	return first, err
+}
+
+// IDs of a session that is over are not handed out, also not those that are on
+// their way when it ends.
+func TestForget(t *testing.T) {
+	slow := slowIDs{asked: make(chan struct{}), answer: make(chan struct{})}
+	p, _ := open(t, 6, func(c *Config) {
+		c.Reserve = 8
+		slow.IDs = c.IDs
+		c.IDs = slow
+	})
+	begin := func() <-chan chunk.StripeID {
+		got := make(chan chunk.StripeID, 1)
+		go func() {
+			id, err := p.Begin(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			got <- id
+		}()
+		return got
+	}
+	first := begin()
+	<-slow.asked
+	slow.answer <- struct{}{}
+	old := <-first // of 1 to 8
+	p.Forget()
+	second := begin()
+	<-slow.asked // for 9 to 16
+	p.Forget()
+	slow.answer <- struct{}{}
+	<-slow.asked // for 17 to 24
+	slow.answer <- struct{}{}
+	if id := <-second; old != 1 || id != 17 {
+		t.Errorf("handed out %d, then %d, want 1 and 17", old, id)
+	}
+	if low := p.Low(); low != old {
+		t.Errorf("Low = %d while %d has not ended", low, old)
+	}
+	p.End(old)
+	if low := p.Low(); low != 17 {
+		t.Errorf("Low = %d, want 17", low)
+	}
+}

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,12 +29,16 @@ type Keeper struct {
 	info   session.Info
 	clock  func() time.Duration
 	until  atomic.Int64 // a time.Duration of clock
+	look   chan struct{}
+
+	mu   sync.Mutex
+	news chan struct{} // closed at the next renewal; guarded by mu
 }
 
 // NewKeeper returns a Keeper of a session that was opened with a ttl, by a
 // request that was sent when boottime.Now was at opened.
 func NewKeeper(c Caller, info session.Info, opened time.Duration) *Keeper {
-	k := &Keeper{caller: c, info: info, clock: boottime.Now}
+	k := &Keeper{caller: c, info: info, clock: boottime.Now, look: make(chan struct{}, 1)}
 	k.trust(opened)
 	return k
 }
@@ -41,6 +46,30 @@ func NewKeeper(c Caller, info session.Info, opened time.Duration) *Keeper {
 // trust notes that the service knew of the session at or after sent.
 func (k *Keeper) trust(sent time.Duration) {
 	k.until.Store(int64(sent + k.info.TTL - trustMargin))
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.news != nil {
+		close(k.news)
+		k.news = nil
+	}
+}
+
+// listen returns a channel that is closed at the next renewal.
+func (k *Keeper) listen() <-chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.news == nil {
+		k.news = make(chan struct{})
+	}
+	return k.news
+}
+
+// Look has Run renew the session now: there are signs that it is over.
+func (k *Keeper) Look() {
+	select {
+	case k.look <- struct{}{}:
+	default:
+	}
 }
 
 // Valid reports whether the session is certainly not over. While it is not
@@ -56,6 +85,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-tick.C:
+		case <-k.look:
 		case <-ctx.Done():
 			return nil
 		}

@@ -99,6 +99,9 @@ func (n *Node) execute(ctx context.Context, cmd state.Command) (state.Reply, err
 		return n.replica.Propose(ctx, cmd)
 	case n.machine.IsQuery(cmd.Op):
 		arrived := n.clock()
+		if cmd.Op == session.OpRenew && n.recalls.refuses(cmd) {
+			return state.Reply{Kind: meta.Busy, Text: "a lease is not given back: the session is not renewed"}, nil
+		}
 		var reply state.Reply
 		err := n.replica.View(ctx, func(r state.Reader) error {
 			reply = n.machine.Answer(r, cmd)

@@ -1,14 +1,15 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
 	"time"
 
 	"dos/meta"
-	"dos/meta/client"
 	"dos/meta/lease"
+	"dos/meta/session"
 	"dos/meta/state"
 )
 
@@ -18,8 +19,10 @@ const (
 	// less than a client waits for one answer.
 	recallWait = 5 * time.Second
 	// recallMax is how long the holder of a lease may take to give it back before
-	// its session is ended: less than anybody waits for an answer in all.
-	recallMax = 20 * time.Second
+	// its session is not renewed any more. It still believes in the session until
+	// its time to live is over, and then that ends: together, with the usual time
+	// to live of 15 s, less than anybody waits for an answer in all.
+	recallMax = 12 * time.Second
 	// recallEvery is how often waits are looked at when nothing else moves.
 	recallEvery = 500 * time.Millisecond
 )
@@ -28,9 +31,22 @@ const (
 // when another member leads, the requests come to it again.
 type recalls struct {
 	mu     sync.Mutex
-	wants  map[meta.Ino]*want // guarded by mu
-	number uint64             // of the last want; guarded by mu
-	news   chan struct{}      // closed at the next want; guarded by mu
+	wants  map[meta.Ino]*want      // guarded by mu
+	number uint64                  // of the last want; guarded by mu
+	news   chan struct{}           // closed at the next want; guarded by mu
+	late   map[meta.SessionID]bool // have had their time, as of the last look; guarded by mu
+}
+
+// refuses reports whether a renewal is of a session that does not give back what
+// others wait for.
+func (r *recalls) refuses(renewal state.Command) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.late) == 0 {
+		return false
+	}
+	var req session.Ask
+	return state.Unmarshal(renewal.Body, &req) == nil && r.late[req.ID]
 }
 
 // A want is a lease that somebody waits for.
@@ -89,7 +105,7 @@ func (r *recalls) of(s meta.SessionID, after uint64) (inos []meta.Ino, last uint
 			list = append(list, numbered{ino, w.number})
 		}
 	}
-	slices.SortFunc(list, func(a, b numbered) int { return int(a.number) - int(b.number) })
+	slices.SortFunc(list, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
 	last = after
 	for _, n := range list[:min(len(list), lease.ListMax)] {
 		inos, last = append(inos, n.ino), n.number
@@ -98,17 +114,25 @@ func (r *recalls) of(s meta.SessionID, after uint64) (inos []meta.Ino, last uint
 }
 
 // settle ends the wants whose lease has gone, and returns the holders that have
-// had their time.
+// just had their time.
 func (r *recalls) settle(of func(meta.Ino) lease.Held, now time.Duration) (late []meta.SessionID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	was := r.late
+	r.late = nil
 	for ino, w := range r.wants {
-		switch {
+		switch s := w.held.Session; {
 		case of(ino) != w.held:
 			close(w.over)
 			delete(r.wants, ino)
-		case now-w.since > recallMax && !slices.Contains(late, w.held.Session):
-			late = append(late, w.held.Session)
+		case now-w.since > recallMax && !r.late[s]:
+			if r.late == nil {
+				r.late = make(map[meta.SessionID]bool)
+			}
+			r.late[s] = true
+			if !was[s] {
+				late = append(late, s)
+			}
 		}
 	}
 	return late
@@ -118,6 +142,7 @@ func (r *recalls) settle(of func(meta.Ino) lease.Held, now time.Duration) (late 
 func (r *recalls) clear() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.late = nil
 	for ino, w := range r.wants {
 		close(w.over)
 		delete(r.wants, ino)
@@ -187,8 +212,8 @@ func (n *Node) wanted(ctx context.Context, cmd state.Command) (state.Reply, erro
 	}
 }
 
-// watchLeases ends waits for leases when these are free, and the sessions that
-// do not give theirs back.
+// watchLeases ends waits for leases when these are free, and sees to it that the
+// sessions end that do not give theirs back.
 func (n *Node) watchLeases(ctx context.Context) {
 	tick := time.NewTicker(recallEvery)
 	defer tick.Stop()
@@ -223,12 +248,6 @@ func (n *Node) settleLeases(ctx context.Context) {
 		return // it stops
 	}
 	for _, id := range late {
-		err := (client.Session{Caller: n}).End(ctx, id)
-		switch {
-		case err == nil:
-			n.log.Warn("meta: a session did not give a lease back and has ended", "session", id)
-		case ctx.Err() == nil && !unavailable(err):
-			n.log.Warn("meta: ending a session that does not give a lease back", "session", id, "err", err)
-		}
+		n.log.Warn("meta: a session does not give a lease back and is not renewed any more", "session", id)
 	}
 }

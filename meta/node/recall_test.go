@@ -159,31 +159,69 @@ func TestRecallTakenAgain(t *testing.T) {
 	}
 }
 
-// Who does not give back loses its session.
+// Who does not give back is not renewed, and so loses its session, unless it
+// gives back yet.
 func TestRecallMax(t *testing.T) {
 	n := open(t, t.TempDir())
+	defer n.Close()
 	var ahead atomic.Int64
-	clock := n.clock
-	n.clock = func() time.Duration { return clock() + time.Duration(ahead.Load()) }
-	run(t, n)
+	n.clock = func() time.Duration { return time.Duration(ahead.Load()) }
+	ctx := t.Context()
 	a, b := newPeer(t, n), newPeer(t, n)
-	ino := newTree(t, a, "f")[0]
-	if err := a.take(ino); err != nil {
+	inos := newTree(t, b, "f", "g")
+	info, err := client.Session{Caller: n}.Open(ctx, "test", "", session.TTLMin)
+	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- b.take(ino) }()
-	a.wanted(lease.Want{})
-	n.settleLeases(t.Context())
-	if _, err := (client.Session{Caller: n}).Info(t.Context(), a.id); err != nil {
-		t.Fatalf("ended before its time: %v", err)
+	a.id, a.Caller = info.ID, client.NewRemote(n, info.ID)
+	renew := func() error { return a.Call(ctx, session.OpRenew, session.Ask{ID: a.id}, nil) }
+	// wait has b wait for more than a holder may take.
+	wait := func(ino meta.Ino) <-chan error {
+		t.Helper()
+		if err := a.take(ino); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- b.take(ino) }()
+		a.wanted(lease.Want{})
+		n.settleLeases(ctx)
+		if err := renew(); err != nil {
+			t.Fatalf("not renewed before its time: %v", err)
+		}
+		ahead.Add(int64(recallMax + time.Second))
+		n.settleLeases(ctx)
+		if err := renew(); !errors.Is(err, meta.Busy) {
+			t.Fatalf("renewed although it does not give back: %v", err)
+		}
+		return done
 	}
-	ahead.Store(int64(recallMax + time.Second))
+	done := wait(inos[0])
+	a.give(inos[0])
+	n.settleLeases(ctx)
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if err := a.Call(t.Context(), session.OpAdvance, session.Advance{}, nil); !errors.Is(err, meta.Expired) {
-		t.Errorf("the session of who does not give back: %v", err)
+	if err := renew(); err != nil {
+		t.Fatalf("not renewed although it has given back: %v", err)
+	}
+	done = wait(inos[1])
+	var over []meta.SessionID
+	for range session.TTLMin/expireEvery + 3 {
+		ahead.Add(int64(expireEvery))
+		if err := renew(); !errors.Is(err, meta.Busy) {
+			t.Fatalf("renewed: %v", err)
+		}
+		over = n.overdue()
+	}
+	if len(over) != 1 || over[0] != a.id {
+		t.Fatalf("over are %v, want %d", over, a.id)
+	}
+	if err := (client.Session{Caller: n}).End(ctx, a.id); err != nil {
+		t.Fatal(err)
+	}
+	n.settleLeases(ctx)
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -27,8 +27,8 @@ const (
 
 // Run does, while this member leads, what commands left to be done in bounded
 // steps: removing the contents of deleted inodes, and giving up what ended
-// sessions held. It ends sessions that were not renewed in time, or do not give
-// back a lease that others wait for. It returns nil when ctx ends.
+// sessions held. It ends sessions that were not renewed in time, as those are not
+// that do not give back a lease that others wait for. It returns nil when ctx ends.
 func (n *Node) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
