@@ -15,13 +15,10 @@ import (
 
 // The connections to a cluster's members carry a session and its calls.
 func Example_remote() {
-	list := func(ctx context.Context, addr string, identity *tls.Config) error {
-		conn, err := rpc.Dial(addr, rpc.ClientConfig{TLS: identity})
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		service := metarpc.NewClient(conn)
+	list := func(ctx context.Context, addrs []string, identity *tls.Config) error {
+		service := metarpc.NewClient(func(addr string) (*rpc.Client, error) {
+			return rpc.Dial(addr, rpc.ClientConfig{TLS: identity})
+		}, addrs...)
 		defer service.Close()
 
 		sessions := client.Session{Caller: client.Direct(service, 0)}

@@ -74,6 +74,16 @@ func (n *Node) Close() error { return n.replica.Close() }
 // Replica is the member's replica, for its status and its administration.
 func (n *Node) Replica() *replica.Replica { return n.replica }
 
+// Leader says whether this member leads, and else at which address the one is
+// that does, or "" if it is not known.
+func (n *Node) Leader() (me bool, addr string) {
+	if _, me = n.replica.Leads(); me {
+		return true, ""
+	}
+	_, addr = n.replica.Leader()
+	return false, addr
+}
+
 // Do is client.Sender's: a command is proposed and answered when it is
 // committed and applied, a query sees all that was answered before. If another
 // session's lease is in the way, that is asked to give it back, and the request

@@ -92,22 +92,10 @@ func (r *Replica) notLeader() error {
 	default:
 	}
 	if leader, addr := r.Leader(); leader != "" && leader != r.cfg.ID {
-		return notLeader{self: r.cfg.ID, leader: leader, addr: addr}
+		return fmt.Errorf("replica: %s is not the leader, %s at %s is: %w", r.cfg.ID, leader, addr, meta.Unavailable)
 	}
 	return fmt.Errorf("replica: there is no leader: %w", meta.Unavailable)
 }
-
-// notLeader is Unavailable, and says who can help.
-type notLeader struct{ self, leader, addr string }
-
-func (e notLeader) Error() string {
-	return fmt.Sprintf("replica: %s is not the leader, %s is: %v", e.self, e.leader, meta.Unavailable)
-}
-
-func (notLeader) Unwrap() error { return meta.Unavailable }
-
-// Try names the machine that is to be asked instead, and its address.
-func (e notLeader) Try() (machine, addr string) { return MachineOf(e.leader), e.addr }
 
 func (r *Replica) shutError(outcome string) error {
 	select {

@@ -14,8 +14,8 @@ import (
 )
 
 // A link is one stream to one member, with the requests that wait for an
-// answer on it. Two goroutines belong to it, one sends and one receives; both
-// end when it is closed.
+// answer on it. Its goroutines, one that sends, one that receives and its client's
+// watch, end when it is closed.
 type link struct {
 	out   chan *rpc.Frame
 	dead  chan struct{} // closed when the stream is of no more use
@@ -91,6 +91,13 @@ func (l *link) reason() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.why
+}
+
+// progress says how many answers came, and whether a request waits for one.
+func (l *link) progress() (received uint64, waiting bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.received.Load(), len(l.waiting) > 0
 }
 
 func (l *link) do(ctx context.Context, cmd state.Command) (result, error) {

@@ -5,7 +5,8 @@
 // The service dos.meta has one stream, Session: requests go one way and
 // answers the other, many under way at once, matched by a number and answered
 // in any order. A request's header (CBOR, small integers for keys) is a
-// request, an answer's an answer; the bodies are the payloads.
+// request, an answer's an answer; the bodies are the payloads. Its one call,
+// Leader, takes nothing and answers who leads, in the header, as whereabouts.
 package rpc
 
 import (
@@ -17,8 +18,9 @@ import (
 )
 
 const (
-	name   = "dos.meta"
-	method = "Session"
+	name       = "dos.meta"
+	method     = "Session"
+	callLeader = "Leader"
 
 	// inFlight bounds the requests of one stream that the server works on. It
 	// takes no further ones until some are answered: a session's commands,
@@ -32,6 +34,20 @@ const (
 // It is called concurrently.
 type Handler interface {
 	Do(ctx context.Context, cmd state.Command) (state.Reply, error)
+}
+
+// A Leader is a Handler that is one of several, and knows who of them is the one
+// to ask. One that does not know is alone.
+type Leader interface {
+	// Leader says whether it is this one, and else at which address it is, if that
+	// is known.
+	Leader() (me bool, addr string)
+}
+
+// whereabouts says who leads.
+type whereabouts struct {
+	Me   bool   `cbor:"1,keyasint,omitempty"`
+	Addr string `cbor:"2,keyasint,omitempty"` // of another that does; empty if it is not known
 }
 
 // A request is the header of a request.

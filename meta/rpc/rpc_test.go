@@ -30,9 +30,13 @@ func connect(t testing.TB, h Handler) *Client {
 	server, config := rpctest.TLS(t)
 	l := rpctest.Listen(t)
 	rpctest.Serve(t, l, rpc.ServerConfig{TLS: server}, Serve(h))
-	c := NewClient(rpctest.Dial(t, l.Addr().String(), rpc.ClientConfig{TLS: config}))
+	c := NewClient(dialer(rpc.ClientConfig{TLS: config}), l.Addr().String())
 	t.Cleanup(c.Close)
 	return c
+}
+
+func dialer(c rpc.ClientConfig) func(addr string) (*rpc.Client, error) {
+	return func(addr string) (*rpc.Client, error) { return rpc.Dial(addr, c) }
 }
 
 func TestConformance(t *testing.T) {
@@ -40,11 +44,11 @@ func TestConformance(t *testing.T) {
 		metatest.Run(t, func(t *testing.T) client.Sender { return connect(t, metatest.NewMemory(node.Machine())) })
 	})
 	t.Run("member", func(t *testing.T) {
-		metatest.Run(t, func(t *testing.T) client.Sender { return connect(t, member(t)) })
+		metatest.Run(t, func(t *testing.T) client.Sender { return connect(t, single(t)) })
 	})
 }
 
-func member(t testing.TB) *node.Node {
+func single(t testing.TB) *node.Node {
 	n, err := node.Open(replica.Config{Dir: t.TempDir(), ID: "a", Bootstrap: true, Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
 	if err != nil {
 		t.Fatal(err)
@@ -191,7 +195,7 @@ func TestOnceUnderCuts(t *testing.T) {
 	l := rpctest.Listen(t)
 	rpctest.Serve(t, l, rpc.ServerConfig{Plain: true}, Serve(service))
 	proxy := rpctest.NewProxy(t, l.Addr().String())
-	sender := NewClient(rpctest.Dial(t, proxy.Addr(), rpc.ClientConfig{Plain: true}))
+	sender := NewClient(dialer(rpc.ClientConfig{Plain: true}), proxy.Addr())
 	t.Cleanup(sender.Close)
 	remote := client.NewRemote(sender, 1)
 
@@ -238,46 +242,13 @@ func TestOnceUnderCuts(t *testing.T) {
 	t.Logf("%d cuts, %d commands arrived for %d requests", cuts, service.Commands(), callers*each)
 }
 
-// A member that cannot serve, or is gone, is left for the next one.
-func TestNextMember(t *testing.T) {
-	follower := handlerFunc(func(context.Context, state.Command) (state.Reply, error) {
-		return state.Reply{}, fmt.Errorf("not the leader: %w", meta.Unavailable)
-	})
-	leader := handlerFunc(func(context.Context, state.Command) (state.Reply, error) {
-		return state.Reply{Body: state.Marshal("leader")}, nil
-	})
-	none := rpctest.Listen(t)
-	none.Close()
-	members := []*rpc.Client{rpctest.Dial(t, none.Addr().String(), rpc.ClientConfig{Plain: true})}
-	var stops []func()
-	for _, h := range []Handler{follower, leader, leader} {
-		l := rpctest.Listen(t)
-		stops = append(stops, rpctest.Serve(t, l, rpc.ServerConfig{Plain: true}, Serve(h)))
-		members = append(members, rpctest.Dial(t, l.Addr().String(), rpc.ClientConfig{Plain: true}))
-	}
-	c := NewClient(members...)
-	t.Cleanup(c.Close)
-	remote := client.NewRemote(c, 1)
-	for i := range 2 {
-		var got string
-		if err := remote.Call(t.Context(), 0x0140, struct{}{}, &got); err != nil || got != "leader" {
-			t.Errorf("round %d: %q, %v", i, got, err)
-		}
-		stops[1]() // the first leader
-	}
-	c.Close()
-	if _, err := c.Do(t.Context(), state.Command{Op: 1}); !errors.Is(err, meta.Unavailable) {
-		t.Errorf("Do after Close = %v, want Unavailable", err)
-	}
-}
-
 // Garbage on the port, in the frames or instead of them, hurts nobody else.
 func TestGarbage(t *testing.T) {
 	l := rpctest.Listen(t)
 	rpctest.Serve(t, l, rpc.ServerConfig{Plain: true}, Serve(metatest.NewMemory(node.Machine())))
 	addr := l.Addr().String()
 	peer := rpctest.Dial(t, addr, rpc.ClientConfig{Plain: true})
-	good := NewClient(peer)
+	good := NewClient(dialer(rpc.ClientConfig{Plain: true}), addr)
 	t.Cleanup(good.Close)
 	alive := func(after string) {
 		t.Helper()
@@ -325,6 +296,7 @@ func TestGolden(t *testing.T) {
 	}{
 		{request{Number: 1, Op: 0x102, Session: 3, Slot: 4, Seq: 5}, "a5010102190102030304040505"},
 		{answer{Number: 1, Kind: meta.Exist, Text: "t", Failed: true}, "a401010202036174" + "04f5"},
+		{whereabouts{Me: true, Addr: "h:1"}, "a201f502" + "63683a31"},
 	} {
 		if got := hex.EncodeToString(rpc.Encode(test.v)); got != test.want {
 			t.Errorf("%+v is\n%s, want\n%s", test.v, got, test.want)

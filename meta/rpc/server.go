@@ -21,7 +21,21 @@ func Serve(h Handler) rpc.Service {
 		Streams: map[string]func(*rpc.Stream) error{
 			method: func(s *rpc.Stream) error { return serve(h, s) },
 		},
+		Calls: map[string]func(context.Context, *rpc.Frame) (*rpc.Frame, error){
+			callLeader: func(context.Context, *rpc.Frame) (*rpc.Frame, error) {
+				return &rpc.Frame{Header: rpc.Encode(leader(h))}, nil
+			},
+		},
 	}
+}
+
+func leader(h Handler) (w whereabouts) {
+	l, several := h.(Leader)
+	if !several {
+		return whereabouts{Me: true}
+	}
+	w.Me, w.Addr = l.Leader()
+	return w
 }
 
 // serve executes the requests of one stream until the client or the
