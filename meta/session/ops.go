@@ -53,6 +53,9 @@ type Open struct {
 	// Files says that the session opens files: one that loses its last name stays
 	// until the session has said that it does not use it.
 	Files bool `cbor:"4,keyasint,omitempty"`
+	// Peer is whose session it is. Where a request comes over a connection it is
+	// filled in by who knows that: what the request says is not looked at.
+	Peer string `cbor:"5,keyasint,omitempty"`
 }
 
 // Info describes a session.
@@ -73,6 +76,8 @@ type Info struct {
 	TTL time.Duration `cbor:"8,keyasint,omitempty"`
 	// Files is as in Open.
 	Files bool `cbor:"9,keyasint,omitempty"`
+	// Peer is as in Open, and stays.
+	Peer string `cbor:"10,keyasint,omitempty"`
 }
 
 // A Range is the stripe IDs from First to before End.

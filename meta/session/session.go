@@ -110,8 +110,8 @@ func own(tx *state.Tx) (Info, error) {
 }
 
 func open(tx *state.Tx, req Open) (Info, error) {
-	if len(req.Name) > TextMax || len(req.Node) > TextMax {
-		return Info{}, fmt.Errorf("name of %d bytes, node of %d: %w", len(req.Name), len(req.Node), meta.TooLarge)
+	if len(req.Name) > TextMax || len(req.Node) > TextMax || len(req.Peer) > TextMax {
+		return Info{}, fmt.Errorf("name of %d bytes, node of %d, peer of %d: %w", len(req.Name), len(req.Node), len(req.Peer), meta.TooLarge)
 	}
 	if req.TTL != 0 && (req.TTL < TTLMin || req.TTL > TTLMax) {
 		return Info{}, fmt.Errorf("a time to live of %v, not %v to %v: %w", req.TTL, TTLMin, TTLMax, meta.Invalid)
@@ -123,7 +123,7 @@ func open(tx *state.Tx, req Open) (Info, error) {
 	}
 	tx.Set(counterKey, state.Marshal(c))
 	// Nothing is below the first ID that the session can get.
-	info := Info{ID: c.Session, Name: req.Name, Node: req.Node, Opened: meta.At(tx.Now), Low: c.Stripe, TTL: req.TTL, Files: req.Files}
+	info := Info{ID: c.Session, Name: req.Name, Node: req.Node, Opened: meta.At(tx.Now), Low: c.Stripe, TTL: req.TTL, Files: req.Files, Peer: req.Peer}
 	put(tx, info)
 	return info, nil
 }

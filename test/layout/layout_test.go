@@ -24,6 +24,7 @@ var may = map[string][]string{
 	"internal/boottime":    {},
 	"internal/disk":        {},
 	"internal/quietlog":    {},
+	"internal/rights":      {"internal/rpc", "internal/trust", "meta", "meta/"},
 	"internal/rpc":         {},
 	"internal/trust":       {},
 	"internal/rpc/rpctest": {"internal/rpc"},

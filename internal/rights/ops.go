@@ -1,0 +1,99 @@
+package rights
+
+import (
+	"dos/internal/trust"
+	"dos/meta/lease"
+	"dos/meta/lock"
+	"dos/meta/members"
+	"dos/meta/namespace"
+	"dos/meta/session"
+	"dos/meta/state"
+	metatrust "dos/meta/trust"
+)
+
+// ops are the rights that each operation needs. One that is not here nobody may
+// ask for.
+var ops = map[state.Op]trust.Rights{
+	// End is for the session's owner, or who may administer; see Meta.
+	session.OpOpen:     trust.ReadOnly,
+	session.OpEnd:      trust.ReadOnly,
+	session.OpReserve:  trust.ReadWrite,
+	session.OpAdvance:  trust.ReadOnly,
+	session.OpSession:  trust.ReadOnly,
+	session.OpSessions: trust.ReadOnly,
+	session.OpSettled:  trust.ReadOnly,
+	session.OpRenew:    trust.ReadOnly,
+
+	namespace.OpInit:        trust.Member,
+	namespace.OpCreate:      trust.ReadWrite,
+	namespace.OpLink:        trust.ReadWrite,
+	namespace.OpUnlink:      trust.ReadWrite,
+	namespace.OpRmdir:       trust.ReadWrite,
+	namespace.OpRename:      trust.ReadWrite,
+	namespace.OpDrop:        trust.ReadOnly, // what the session kept
+	namespace.OpSetAttr:     trust.ReadWrite,
+	namespace.OpWrite:       trust.ReadWrite,
+	namespace.OpSwap:        trust.Member,
+	namespace.OpSetXattr:    trust.ReadWrite,
+	namespace.OpRemoveXattr: trust.ReadWrite,
+	namespace.OpPurge:       trust.Member,
+	namespace.OpMove:        trust.Member,
+	namespace.OpBury:        trust.Member,
+	namespace.OpLookup:      trust.ReadOnly,
+	namespace.OpAttr:        trust.ReadOnly,
+	namespace.OpEntries:     trust.ReadOnly,
+	namespace.OpParent:      trust.ReadOnly,
+	namespace.OpReadlink:    trust.ReadOnly,
+	namespace.OpLayout:      trust.ReadOnly,
+	namespace.OpXattr:       trust.ReadOnly,
+	namespace.OpXattrs:      trust.ReadOnly,
+	namespace.OpUsage:       trust.ReadOnly,
+	namespace.OpStripes:     trust.ReadOnly,
+	namespace.OpStripe:      trust.ReadOnly,
+	namespace.OpDead:        trust.ReadOnly,
+	namespace.OpUnnamed:     trust.ReadOnly,
+	namespace.OpFolds:       trust.ReadOnly,
+	namespace.OpPurging:     trust.ReadOnly,
+	namespace.OpCheck:       trust.Admin, // it takes long
+	namespace.OpStored:      trust.ReadOnly,
+	namespace.OpAsked:       trust.ReadOnly,
+
+	members.OpInit:        trust.Member,
+	members.OpPutNode:     trust.Member, // each itself; see Meta
+	members.OpRemoveNode:  trust.Admin,
+	members.OpPutStore:    trust.Member,
+	members.OpRemoveStore: trust.Admin,
+	members.OpSetGroups:   trust.Admin,
+	members.OpDrain:       trust.Admin,
+	members.OpSetOut:      trust.Admin,
+	members.OpMap:         trust.ReadOnly,
+	members.OpEpoch:       trust.ReadOnly,
+
+	// Certificates come from an Office (package admission), whose machine may ask
+	// another for these commands.
+	metatrust.OpSetAuthorities: never,
+	metatrust.OpPutToken:       trust.Admin,
+	metatrust.OpDeleteToken:    trust.Admin,
+	metatrust.OpJoin:           trust.Member,
+	metatrust.OpRenew:          trust.Member,
+	metatrust.OpConfirm:        trust.Member,
+	metatrust.OpRevoke:         trust.Admin,
+	metatrust.OpPrune:          trust.Admin,
+	metatrust.OpAuthorities:    trust.ReadOnly,
+	metatrust.OpSigner:         never,
+	metatrust.OpTokens:         trust.Admin,
+	metatrust.OpToken:          trust.Admin,
+	metatrust.OpIdentities:     trust.Admin,
+
+	lease.OpTake:    trust.ReadOnly,
+	lease.OpGive:    trust.ReadOnly,
+	lease.OpHolder:  trust.ReadOnly,
+	lease.OpHolding: trust.ReadOnly,
+	lease.OpWanted:  trust.ReadOnly,
+
+	lock.OpSet:    trust.ReadOnly,
+	lock.OpCancel: trust.ReadOnly,
+	lock.OpDrop:   trust.ReadOnly,
+	lock.OpTest:   trust.ReadOnly,
+	lock.OpAwait:  trust.ReadOnly,
+}
