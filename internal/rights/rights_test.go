@@ -324,7 +324,7 @@ func TestConnections(t *testing.T) {
 			t.Errorf("%s makes a directory: %v", name, err)
 		}
 		// A refusal leaves the session as good as before.
-		if err := (client.Session{Caller: files.Caller}).Advance(t.Context(), 1); err != nil {
+		if err := client.Session(files).Advance(t.Context(), 1); err != nil {
 			t.Errorf("%s goes on: %v", name, err)
 		}
 	}

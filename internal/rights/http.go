@@ -1,0 +1,54 @@
+package rights
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+
+	"dos/internal/trust"
+)
+
+// Admin are the paths of package admin. A dump has the authority's key in it: it is
+// made on the machine itself.
+var Admin = Methods{
+	"/status":  trust.ReadOnly,
+	"/events":  trust.ReadOnly,
+	"/fsck":    trust.Admin,
+	"/scrub":   trust.Admin,
+	"/replace": trust.Admin,
+	"/dump":    never,
+}
+
+type connKey struct{}
+
+// Conn is the http.Server.ConnContext of a server whose handler is one of HTTP.
+func Conn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// HTTP returns a handler that does what h does for those who have the rights. A path
+// that is not in the table is for nobody.
+func HTTP(h http.Handler, need Methods, keys *trust.Keyring) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _ := r.Context().Value(connKey{}).(interface{ ConnectionState() tls.ConnectionState })
+		if conn == nil {
+			http.Error(w, "not over a connection that was admitted", http.StatusForbidden)
+			return
+		}
+		peer, err := keys.Admitted(conn.ConnectionState())
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusForbidden)
+			return
+		}
+		right, ok := need[r.URL.Path]
+		switch {
+		case !ok || right == never:
+			http.Error(w, "this is asked for on the machine itself", http.StatusForbidden)
+		case peer.Rights < right:
+			http.Error(w, "this is for "+right.String()+", not for "+peer.Identity.String(), http.StatusForbidden)
+		default:
+			h.ServeHTTP(w, r)
+		}
+	})
+}
