@@ -37,6 +37,14 @@ func NewMeta(next Handler, who func(context.Context) (trust.Peer, error)) *Meta 
 	return &Meta{next: next, who: who, owners: make(map[meta.SessionID]string)}
 }
 
+// Leader is meta/rpc.Leader's, for the handler behind.
+func (m *Meta) Leader() (me bool, addr string) {
+	if next, ok := m.next.(interface{ Leader() (bool, string) }); ok {
+		return next.Leader()
+	}
+	return true, ""
+}
+
 // Do passes cmd on if the peer may ask for it, else it is meta.Permission.
 func (m *Meta) Do(ctx context.Context, cmd state.Command) (state.Reply, error) {
 	peer, err := m.who(ctx)

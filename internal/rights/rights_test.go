@@ -25,7 +25,10 @@ import (
 	metatrust "dos/meta/trust"
 )
 
-var _ metarpc.Handler = (*Meta)(nil)
+var (
+	_ metarpc.Handler = (*Meta)(nil)
+	_ metarpc.Leader  = (*Meta)(nil)
+)
 
 // Somebody has decided about every operation, and about none that there is not.
 func TestAllOps(t *testing.T) {
@@ -218,6 +221,20 @@ func TestOwnerUnknown(t *testing.T) {
 	}
 }
 
+// follower is a handler that does not lead.
+type follower struct{ spy }
+
+func (follower) Leader() (bool, string) { return false, "b:1" }
+
+func TestLeader(t *testing.T) {
+	if me, addr := NewMeta(make(spy), whom).Leader(); !me || addr != "" {
+		t.Errorf("alone: %v, %q", me, addr)
+	}
+	if me, addr := NewMeta(follower{}, whom).Leader(); me || addr != "b:1" {
+		t.Errorf("a follower: %v, %q", me, addr)
+	}
+}
+
 type handler func(cmd state.Command) (state.Reply, error)
 
 func (h handler) Do(_ context.Context, cmd state.Command) (state.Reply, error) { return h(cmd) }
@@ -309,7 +326,7 @@ func TestConnections(t *testing.T) {
 		if ok := right >= Chunk["List"]; ok != (err == nil) {
 			t.Errorf("%s lists: %v", name, err)
 		}
-		m := metarpc.NewClient(conn)
+		m := metarpc.NewClient(func(string) (*rpc.Client, error) { return conn, nil }, "a")
 		defer m.Close()
 		info, err := client.Session{Caller: client.Direct(m, 0)}.Open(t.Context(), "mount", "h", 0)
 		if err != nil || !strings.HasSuffix(info.Peer, "/"+name) {
