@@ -45,6 +45,7 @@ func cases() map[string]Status {
 	repairing.Stores[4].State = Rebuilding
 	repairing.Stripes = Redundancy{Full: 400, Short: 5, Degraded: 795}
 	repairing.Code, repairing.Spare = "3+2", 1
+	repairing.Scrub.Done = 9000 // most of which was deleted since
 	repairing.Repair = Repair{Running: true, Done: 400, Total: 1195, Rate: 50 << 20, Left: 95 * time.Second}
 
 	lost := fine()

@@ -108,15 +108,15 @@ func (r Repair) line() string {
 }
 
 func (s Scrub) line() string {
-	percent := int64(0)
-	if s.Total > 0 {
-		percent = min(100, 100*s.Done/s.Total)
+	percent, total := int64(0), max(s.Total, s.Done) // it also read what is gone since
+	if total > 0 {
+		percent = 100 * s.Done / total
 	}
 	last := "never"
 	if s.Finished != 0 {
 		last = stamp(s.Finished)
 	}
-	return fmt.Sprintf("%d%% done %d of %d bad %d last %s", percent, s.Done, s.Total, s.Bad, last)
+	return fmt.Sprintf("%d%% done %d of %d bad %d last %s", percent, s.Done, total, s.Bad, last)
 }
 
 func (s Store) line() string {
