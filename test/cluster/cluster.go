@@ -1,6 +1,8 @@
 // Package cluster starts and stops the commands of dos as processes, for tests
-// that use them as a user does. Whatever happens to the tests, nothing that
-// they mounted stays: a guard process outlives them and clears it.
+// that use them as a user does: an embedded cluster and its mount, or a cluster
+// of machines, each with a network address of its own, and mounts of it.
+// Whatever happens to the tests, nothing that they mounted and no machine that
+// they started stays: a guard process outlives them and clears it.
 //
 // It knows what the commands print and which signals end them, and nothing of
 // what is inside.
@@ -26,14 +28,21 @@ import (
 const BinEnv = "DOS_TEST_BIN"
 
 // commands are built for the tests.
-var commands = []string{"dosmount", "dosctl"}
+var commands = []string{"dosmount", "dosd", "dosctl"}
 
 // guard waits for the end of the tests, then clears what they left. Its
-// argument is the directory below which they worked.
+// arguments are the directory below which they worked, and how the names of
+// their network namespaces begin.
 const guard = `cat >/dev/null
+for p in /proc/[0-9]*; do
+	case $(tr '\0' ' ' <"$p/cmdline" 2>/dev/null) in *"$1/"*) kill -9 "${p#/proc/}" ;; esac
+done
 while read -r _ at _; do
 	case $at in "$1"/*) umount -l "$at" 2>/dev/null || fusermount3 -uz "$at" 2>/dev/null ;; esac
 done </proc/self/mounts
+for n in /run/netns/"$2"*; do
+	[ ! -e "$n" ] || ip netns del "${n##*/}"
+done
 rm -rf --one-file-system "$1"
 `
 
@@ -50,6 +59,9 @@ func Main(m *testing.M) int {
 }
 
 func run(m *testing.M) (code int, err error) {
+	if err := sweepNetworks(); err != nil {
+		return 1, err
+	}
 	base, err := os.MkdirTemp("", "dos-test-")
 	if err != nil {
 		return 1, err
@@ -58,7 +70,7 @@ func run(m *testing.M) (code int, err error) {
 	if err := os.Chmod(base, 0o755); err != nil {
 		return 1, err
 	}
-	g := exec.Command("/bin/sh", "-c", guard, "guard", base)
+	g := exec.Command("/bin/sh", "-c", guard, "guard", base, fmt.Sprint(nsPrefix, os.Getpid(), "-"))
 	g.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	alive, err := g.StdinPipe()
 	if err == nil {
@@ -124,6 +136,8 @@ var packages = map[string]string{
 	"setfattr":    "attr",
 	"getfacl":     "acl",
 	"mkfs.ext4":   "e2fsprogs",
+	"ip":          "iproute2",
+	"nsenter":     "util-linux",
 	"losetup":     "mount",
 	"unshare":     "util-linux",
 	"setpriv":     "util-linux",

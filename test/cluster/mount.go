@@ -1,17 +1,10 @@
 package cluster
 
 import (
-	"bufio"
-	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -39,6 +32,7 @@ type Mount struct {
 	Data  string // its --data
 
 	args []string
+	host *host    // where on a network it runs; nil: on none of its own
 	proc *process // the last one started; nil after Stop and Kill
 	log  logBuffer
 }
@@ -57,23 +51,13 @@ func Start(tb testing.TB, data string, flags ...string) *Mount {
 // Again runs the same command once more, after Stop or Kill.
 func (m *Mount) Again(tb testing.TB) {
 	tb.Helper()
-	p, err := start(m.args, &m.log)
+	p, err := start(m.host.command(Bin("dosmount"), m.args...), &m.log)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	m.proc = p
-	want := "dos: mounted at " + m.Point
-	select {
-	case line, ok := <-p.first:
-		if !ok {
-			<-p.done
-			tb.Fatalf("%s: %v\n%s", p, p.err, m.log.tail())
-		}
-		if line != want {
-			tb.Fatalf("%s printed %q, want %q", p, line, want)
-		}
-	case <-time.After(upLimit):
-		tb.Fatalf("%s is not up after %v", p, upLimit)
+	if err := p.up("dos: mounted at " + m.Point); err != nil {
+		tb.Fatalf("%v\n%s", err, m.log.tail())
 	}
 }
 
@@ -96,8 +80,7 @@ func (m *Mount) Kill(tb testing.TB) {
 	tb.Helper()
 	p := m.proc
 	m.proc = nil
-	var exit *exec.ExitError
-	if err := p.end(syscall.SIGKILL, downLimit); err != nil && !errors.As(err, &exit) {
+	if err := p.kill(); err != nil {
 		tb.Fatalf("%s after SIGKILL: %v", p, err)
 	}
 }
@@ -133,17 +116,7 @@ func (m *Mount) Cold(tb testing.TB) {
 func (m *Mount) PID() int { return m.proc.cmd.Process.Pid }
 
 // Alive reports whether the process runs.
-func (m *Mount) Alive() bool {
-	if m.proc == nil {
-		return false
-	}
-	select {
-	case <-m.proc.done:
-		return false
-	default:
-		return true
-	}
-}
+func (m *Mount) Alive() bool { return m.proc.alive() }
 
 // Log is what it has said so far on standard error.
 func (m *Mount) Log() string { return m.log.String() }
@@ -160,12 +133,16 @@ func (m *Mount) Status() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseStatus(string(b)), nil
+}
+
+func parseStatus(text string) map[string]string {
 	status := make(map[string]string)
-	for line := range strings.Lines(string(b)) {
+	for line := range strings.Lines(text) {
 		key, val, _ := strings.Cut(strings.TrimSpace(line), " ")
 		status[key] = strings.TrimSpace(val)
 	}
-	return status, nil
+	return status
 }
 
 // Health reads cluster/health: ok, or what is wrong.
@@ -220,130 +197,4 @@ func (m *Mount) cleanup(tb testing.TB) {
 	if tb.Failed() {
 		tb.Logf("log of dosmount %s:\n%s", strings.Join(m.args, " "), m.log.tail())
 	}
-}
-
-// A Result is how a command ended.
-type Result struct {
-	Code           int
-	Stdout, Stderr string
-}
-
-// Run runs a command to its end.
-func Run(tb testing.TB, name string, args ...string) Result {
-	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), upLimit)
-	defer cancel()
-	return runToEnd(ctx, tb, exec.CommandContext(ctx, name, args...))
-}
-
-// RunOrdinary runs a command to its end as Nobody.
-func RunOrdinary(tb testing.TB, name string, args ...string) Result {
-	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), upLimit)
-	defer cancel()
-	return runToEnd(ctx, tb, Ordinary(ctx, tb, name, args...))
-}
-
-func runToEnd(ctx context.Context, tb testing.TB, cmd *exec.Cmd) Result {
-	tb.Helper()
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
-		tb.Fatalf("%s: %v (%v)\n%s", cmd, err, ctx.Err(), stderr.String())
-	}
-	return Result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
-}
-
-// process is a dosmount that was started.
-type process struct {
-	cmd   *exec.Cmd
-	first chan string   // its first line of standard output; closed when there is none
-	done  chan struct{} // closed when it has ended
-	err   error         // how it ended; valid after done
-}
-
-func start(args []string, log io.Writer) (*process, error) {
-	p := &process{
-		cmd:   exec.Command(Bin("dosmount"), args...),
-		first: make(chan string, 1),
-		done:  make(chan struct{}),
-	}
-	// Its own process group: an interrupt at the terminal is for the test, which
-	// then ends the process.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	p.cmd.Stderr = log
-	stdout, err := p.cmd.StdoutPipe()
-	if err == nil {
-		err = p.cmd.Start()
-	}
-	if err != nil {
-		return nil, err
-	}
-	go func() {
-		defer close(p.done)
-		lines := bufio.NewScanner(stdout)
-		if lines.Scan() {
-			p.first <- lines.Text()
-		}
-		close(p.first)
-		for lines.Scan() {
-			fmt.Fprintln(log, "stdout:", lines.Text())
-		}
-		p.err = p.cmd.Wait()
-	}()
-	return p, nil
-}
-
-func (p *process) String() string { return fmt.Sprintf("%s [%d]", p.cmd, p.cmd.Process.Pid) }
-
-// end sends the signal and waits. A process that does not end within limit is
-// asked for its stacks and killed.
-func (p *process) end(sig os.Signal, limit time.Duration) error {
-	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	select {
-	case <-p.done:
-		return p.err
-	case <-time.After(limit):
-	}
-	for _, sig := range []os.Signal{syscall.SIGQUIT, syscall.SIGKILL} {
-		if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			return err
-		}
-		select {
-		case <-p.done:
-			return fmt.Errorf("did not end in %v; ended by %v", limit, sig)
-		case <-time.After(killLimit):
-		}
-	}
-	return fmt.Errorf("did not end in %v, nor by SIGKILL", limit)
-}
-
-// logBuffer keeps what a process says. It may be used concurrently.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer // guarded by mu
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-func (l *logBuffer) tail() string {
-	s := l.String()
-	if len(s) > logTail {
-		s = "… " + s[len(s)-logTail:]
-	}
-	return s
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dos/test/cluster"
+	"dos/test/witness"
 )
 
 const (
@@ -33,8 +34,8 @@ const (
 func TestFull(t *testing.T) {
 	disk := smallDisk(t, diskSize)
 	m := cluster.Start(t, filepath.Join(disk, "data"))
-	files := make(sample)
-	files.add(t, m.Path("kept"), 5)
+	files := make(witness.Files)
+	files.Add(t, m.Path("kept"), 5)
 
 	settle(t, m)
 	promised := available(t, m.Point)
@@ -51,12 +52,12 @@ func TestFull(t *testing.T) {
 		}
 		return nil
 	})
-	files.check(t, "full")
+	files.Check(t, "full")
 	m.Cold(t) // a full disk mounts, too
-	files.check(t, "full and mounted again")
+	files.Check(t, "full and mounted again")
 	m.Kill(t)
 	m.Again(t)
-	files.check(t, "full, killed and mounted again")
+	files.Check(t, "full, killed and mounted again")
 
 	before := free(t, disk)
 	half := fillers[:len(fillers)/2]
@@ -78,15 +79,15 @@ func TestFull(t *testing.T) {
 		t.Errorf("%d MiB were removed and the disk has %d MiB more", gone>>20, got>>20)
 	}
 	again := m.Path("again")
-	data := bytesOf(77, 40<<20)
-	if err := writeSynced(again, data); err != nil {
+	data := witness.Bytes(77, 40<<20)
+	if err := witness.WriteSynced(again, data); err != nil {
 		t.Fatalf("writing after half of what filled the disk was removed: %v", err)
 	}
 	files[again] = data
-	files.check(t, "after freeing")
+	files.Check(t, "after freeing")
 	m.AwaitHealth(t, "ok", repairLimit)
 	m.Cold(t)
-	files.check(t, "at the end")
+	files.Check(t, "at the end")
 	m.Stop(t)
 	fsck(t, m.Data)
 }
@@ -96,12 +97,12 @@ func TestFull(t *testing.T) {
 func TestFullByOthers(t *testing.T) {
 	disk := smallDisk(t, diskSize)
 	m := cluster.Start(t, filepath.Join(disk, "data"))
-	files := make(sample)
-	files.add(t, m.Path("kept"), 5)
+	files := make(witness.Files)
+	files.Add(t, m.Path("kept"), 5)
 	var extra []string
 	for i := range 4 {
 		path := m.Path(fmt.Sprintf("extra%d", i))
-		if err := writeSynced(path, bytesOf(uint64(i), 4<<20)); err != nil {
+		if err := witness.WriteSynced(path, witness.Bytes(uint64(i), 4<<20)); err != nil {
 			t.Fatal(err)
 		}
 		extra = append(extra, path)
@@ -119,7 +120,7 @@ func TestFullByOthers(t *testing.T) {
 	}
 	refused := func(when string) {
 		t.Helper()
-		if err := writeSynced(m.Path("new"), bytesOf(9, 1<<20)); !errors.Is(err, syscall.ENOSPC) {
+		if err := witness.WriteSynced(m.Path("new"), witness.Bytes(9, 1<<20)); !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("%s: the writer was told %v, want ENOSPC", when, err)
 		}
 		// It may have been made before the disk was full.
@@ -138,21 +139,21 @@ func TestFullByOthers(t *testing.T) {
 	others := filepath.Join(disk, "others")
 	takeAllAtOnce(t, m, others)
 	refused("full")
-	files.check(t, "full")
+	files.Check(t, "full")
 	remove("full")
 	m.Cold(t)
-	files.check(t, "full, stopped and started")
+	files.Check(t, "full, stopped and started")
 	remove("full, stopped and started")
 	m.Kill(t)
 	m.Again(t)
-	files.check(t, "full, killed and started")
+	files.Check(t, "full, killed and started")
 	remove("full, killed and started")
 	refused("still full")
 
 	// Twice: they took what the reserve gave, too.
 	takeAll(t, others+"2")
 	refused("really full")
-	files.check(t, "really full")
+	files.Check(t, "really full")
 	m.Stop(t)
 	r := cluster.Run(t, cluster.Bin("dosmount"), "--data", m.Data, m.Point)
 	refusal(t, "start on a disk that is really full", r, 1, "to start")
@@ -163,9 +164,9 @@ func TestFullByOthers(t *testing.T) {
 		}
 	}
 	m.Again(t)
-	files.check(t, "room again")
-	cluster.Await(t, freeLimit, func() error { return writeSynced(m.Path("new"), bytesOf(9, 1<<20)) })
-	files[m.Path("new")] = bytesOf(9, 1<<20)
+	files.Check(t, "room again")
+	cluster.Await(t, freeLimit, func() error { return witness.WriteSynced(m.Path("new"), witness.Bytes(9, 1<<20)) })
+	files[m.Path("new")] = witness.Bytes(9, 1<<20)
 	takeAllAtOnce(t, m, others) // and the reserve is there again
 	remove("full again")
 	if err := os.Remove(others); err != nil {
@@ -173,7 +174,7 @@ func TestFullByOthers(t *testing.T) {
 	}
 	m.AwaitHealth(t, "ok", repairLimit)
 	m.Cold(t)
-	files.check(t, "at the end")
+	files.Check(t, "at the end")
 	m.Stop(t)
 	fsck(t, m.Data)
 }
@@ -193,13 +194,13 @@ func TestTooSmall(t *testing.T) {
 
 // fill writes files until it is told that the disk is full, and returns those
 // that were acknowledged.
-func fill(t *testing.T, m *cluster.Mount, files sample) []string {
+func fill(t *testing.T, m *cluster.Mount, files witness.Files) []string {
 	t.Helper()
 	var fillers []string
 	for i := 0; ; i++ {
 		path := m.Path(fmt.Sprintf("fill%03d", i))
-		data := bytesOf(uint64(1000+i), fillSize)
-		err := writeSynced(path, data)
+		data := witness.Bytes(uint64(1000+i), fillSize)
+		err := witness.WriteSynced(path, data)
 		switch {
 		case err == nil:
 			files[path] = data

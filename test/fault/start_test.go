@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"dos/test/cluster"
+	"dos/test/witness"
 )
 
 // TestAtOnce starts dosmount right after its predecessor was killed or
@@ -27,13 +28,13 @@ func TestAtOnce(t *testing.T) {
 			{"killed", func() error { return syscall.Kill(m.PID(), syscall.SIGKILL) }},
 			{"unmounted", func() error { return cluster.Detach(m.Point) }},
 		} {
-			path, data := m.Path(fmt.Sprint(end.how, round)), bytesOf(uint64(round), 2<<20)
-			if err := writeSynced(path, data); err != nil {
+			path, data := m.Path(fmt.Sprint(end.how, round)), witness.Bytes(uint64(round), 2<<20)
+			if err := witness.WriteSynced(path, data); err != nil {
 				t.Fatal(err)
 			}
 			files[path] = data
 			// More to let go of: dirty data and a process of some size.
-			if err := os.WriteFile(m.Path("dirty"), bytesOf(9, 40<<20), 0o644); err != nil {
+			if err := os.WriteFile(m.Path("dirty"), witness.Bytes(9, 40<<20), 0o644); err != nil {
 				t.Fatal(err)
 			}
 			if err := end.do(); err != nil {

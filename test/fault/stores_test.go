@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dos/test/cluster"
+	"dos/test/witness"
 )
 
 const (
@@ -41,8 +42,8 @@ func TestPairs(t *testing.T) {
 		list = list[:5]
 	}
 	m := cluster.Start(t, cluster.Dir(t)+"/data")
-	files := make(sample)
-	files.add(t, m.Path("first"), 1)
+	files := make(witness.Files)
+	files.Add(t, m.Path("first"), 1)
 	for i, p := range list {
 		running, emptied := i%2 == 0, (i+i/2)%2 == 1
 		when := fmt.Sprintf("pair %v, emptied %v, running %v", p, emptied, running)
@@ -55,8 +56,8 @@ func TestPairs(t *testing.T) {
 		if !running {
 			m.Again(t)
 		}
-		files.check(t, when+", just gone")
-		files.add(t, m.Path(fmt.Sprint("after", i)), uint64(100*(i+2)))
+		files.Check(t, when+", just gone")
+		files.Add(t, m.Path(fmt.Sprint("after", i)), uint64(100*(i+2)))
 		cluster.Await(t, repairLimit, func() error { // its loss is noticed, and it starts anew
 			for _, s := range p {
 				if list, err := os.ReadDir(store(m, s)); err != nil || len(list) == 0 {
@@ -69,7 +70,7 @@ func TestPairs(t *testing.T) {
 		m.AwaitHealth(t, "ok", repairLimit)
 		t.Logf("%s: whole again after %.1f s", when, time.Since(began).Seconds())
 		m.Cold(t)
-		files.check(t, when+", repaired")
+		files.Check(t, when+", repaired")
 	}
 	m.Stop(t)
 	fsck(t, m.Data)
@@ -102,8 +103,8 @@ func TestFlippedBits(t *testing.T) {
 	cluster.NeedFuse(t)
 	rnd := random(t)
 	m := cluster.Start(t, cluster.Dir(t)+"/data")
-	files := make(sample)
-	files.add(t, m.Path("files"), 7)
+	files := make(witness.Files)
+	files.Add(t, m.Path("files"), 7)
 	for i, c := range []struct {
 		pair    [2]int
 		every   int // bytes between two flips, about
@@ -129,12 +130,12 @@ func TestFlippedBits(t *testing.T) {
 		if !c.running {
 			m.Again(t)
 		}
-		files.check(t, when)
-		files.add(t, m.Path(fmt.Sprint("after", i)), uint64(100*(i+10)))
+		files.Check(t, when)
+		files.Add(t, m.Path(fmt.Sprint("after", i)), uint64(100*(i+10)))
 		scrub(t, m.Data)
 		m.AwaitHealth(t, "ok", repairLimit)
 		m.Cold(t)
-		files.check(t, when+", mended")
+		files.Check(t, when+", mended")
 	}
 	m.Stop(t)
 	fsck(t, m.Data)
@@ -186,8 +187,8 @@ func segment(name string) bool { return strings.HasPrefix(name, "segment-") }
 func TestThreeGone(t *testing.T) {
 	cluster.NeedFuse(t)
 	m := cluster.Start(t, cluster.Dir(t)+"/data")
-	files := make(sample)
-	files.add(t, m.Path("files"), 3)
+	files := make(witness.Files)
+	files.Add(t, m.Path("files"), 3)
 	away := cluster.Dir(t)
 	for _, running := range []bool{true, false} {
 		if !running {
@@ -230,7 +231,7 @@ func TestThreeGone(t *testing.T) {
 			t.Errorf("running %v: %d files failed; the log must name the cause", running, lost)
 		}
 		m.AwaitHealth(t, "lost", repairLimit)
-		if err := writeSynced(m.Path("meanwhile"), bytesOf(9, 5<<20)); err != nil {
+		if err := witness.WriteSynced(m.Path("meanwhile"), witness.Bytes(9, 5<<20)); err != nil {
 			t.Errorf("running %v: writing with three stores: %v", running, err)
 		}
 		if err := os.Remove(m.Path("meanwhile")); err != nil {
@@ -253,13 +254,13 @@ func TestThreeGone(t *testing.T) {
 		}
 		began := time.Now()
 		cluster.Await(t, repairLimit, func() error { _, err := os.ReadFile(m.Path("files", "f1048576")); return err })
-		files.check(t, fmt.Sprintf("running %v: the folders are back", running))
+		files.Check(t, fmt.Sprintf("running %v: the folders are back", running))
 		t.Logf("running %v: all can be read after %.1f s", running, time.Since(began).Seconds())
 		m.AwaitHealth(t, "ok", repairLimit)
 		t.Logf("running %v: whole again after %.1f s", running, time.Since(began).Seconds())
 	}
 	m.Cold(t)
-	files.check(t, "at the end")
+	files.Check(t, "at the end")
 	m.Stop(t)
 	fsck(t, m.Data)
 }

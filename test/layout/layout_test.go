@@ -72,11 +72,13 @@ var may = map[string][]string{
 	"cmd/dosd":     {"chunk", "internal/"},
 	"cmd/dosctl":   {"internal/", "procfs/cluster"},
 
-	"bench":        {},
-	"test/cluster": {},
-	"test/posix":   {},
-	"test/fault":   {"test/cluster"},
-	"test/layout":  {},
+	"bench":         {},
+	"test/cluster":  {},
+	"test/posix":    {},
+	"test/witness":  {},
+	"test/fault":    {"test/cluster", "test/witness"},
+	"test/machines": {"test/cluster", "test/witness"},
+	"test/layout":   {},
 }
 
 // libraries lists which rooms may import each library, by module path. A room

@@ -1,0 +1,376 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A Machine is a dosd and the place where it runs. Its methods are for one
+// goroutine at a time.
+type Machine struct {
+	Name string
+	Data string // its --data
+	Addr string // HOST:PORT
+
+	host *host // nil: on no network of its own
+	args []string
+	proc *process // the last one started; nil after Stop and Kill
+	log  logBuffer
+}
+
+// A Spec is what is asked of a machine. The zero value is a machine with all roles.
+type Spec struct {
+	Name  string // by default a, b, c, … in the order of joining
+	Roles string // of --roles
+	Data  string // a new directory by default
+	Flags []string
+}
+
+// Again starts it once more, after Stop or Kill, and returns when it serves.
+func (m *Machine) Again(tb testing.TB) {
+	tb.Helper()
+	if err := m.start(); err != nil {
+		tb.Fatal(err)
+	}
+	m.ready(tb)
+}
+
+// start starts it and does not wait.
+func (m *Machine) start() (err error) {
+	m.proc, err = start(m.host.command(Bin("dosd"), m.args...), &m.log)
+	return err
+}
+
+func (m *Machine) ready(tb testing.TB) {
+	tb.Helper()
+	if err := m.proc.up("dosd: serving on " + m.Addr); err != nil {
+		tb.Fatalf("machine %s: %v\n%s", m.Name, err, m.log.tail())
+	}
+}
+
+// Stop ends it as SIGTERM does and checks that it ended well.
+func (m *Machine) Stop(tb testing.TB) {
+	tb.Helper()
+	p := m.proc
+	m.proc = nil
+	if err := p.end(syscall.SIGTERM, downLimit); err != nil {
+		tb.Fatalf("machine %s: %s after SIGTERM: %v\n%s", m.Name, p, err, m.log.tail())
+	}
+}
+
+// Kill ends it as a crash does.
+func (m *Machine) Kill(tb testing.TB) {
+	tb.Helper()
+	p := m.proc
+	m.proc = nil
+	if err := p.kill(); err != nil {
+		tb.Fatalf("machine %s: %s after SIGKILL: %v", m.Name, p, err)
+	}
+}
+
+// Pause stops the process where it is, as a machine that hangs does, until Resume.
+func (m *Machine) Pause(tb testing.TB) {
+	tb.Helper()
+	m.signal(tb, syscall.SIGSTOP)
+}
+
+// Resume ends a Pause.
+func (m *Machine) Resume(tb testing.TB) {
+	tb.Helper()
+	m.signal(tb, syscall.SIGCONT)
+}
+
+func (m *Machine) signal(tb testing.TB, sig os.Signal) {
+	tb.Helper()
+	if err := m.proc.cmd.Process.Signal(sig); err != nil {
+		tb.Fatalf("machine %s: %v: %v", m.Name, sig, err)
+	}
+}
+
+// Cut takes its cable out: what it sends and what is sent to it vanishes.
+func (m *Machine) Cut(tb testing.TB) {
+	tb.Helper()
+	m.host.cut(tb)
+}
+
+// Heal ends a Cut.
+func (m *Machine) Heal(tb testing.TB) {
+	tb.Helper()
+	m.host.heal(tb)
+}
+
+// Wipe deletes all that its stores have, as a disk that dies does. The machine
+// runs or not.
+func (m *Machine) Wipe(tb testing.TB) {
+	tb.Helper()
+	if err := os.RemoveAll(filepath.Join(m.Data, "chunk")); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Alive reports whether the process runs.
+func (m *Machine) Alive() bool { return m.proc.alive() }
+
+// Log is what it has said so far on standard error.
+func (m *Machine) Log() string { return m.log.String() }
+
+// Identity is the machine's own, which has all rights.
+func (m *Machine) Identity() string { return filepath.Join(m.Data, "identity") }
+
+// Ctl runs dosctl on this machine.
+func (m *Machine) Ctl(tb testing.TB, args ...string) Result {
+	tb.Helper()
+	return Run(tb, Bin("dosctl"), append([]string{"--data", m.Data}, args...)...)
+}
+
+// Status is what dosctl status says on this machine: lines of a key and a value.
+func (m *Machine) Status(tb testing.TB) (map[string]string, error) {
+	tb.Helper()
+	r := m.Ctl(tb, "status")
+	if r.Code != 0 {
+		return nil, fmt.Errorf("dosctl status on %s: exit status %d: %s", m.Name, r.Code, strings.TrimSpace(r.Stderr))
+	}
+	return parseStatus(r.Stdout), nil
+}
+
+func (m *Machine) cleanup(tb testing.TB) {
+	if m.Alive() {
+		if err := m.proc.end(syscall.SIGTERM, downLimit); err != nil {
+			tb.Errorf("machine %s: %s at the end of the test: %v", m.Name, m.proc, err)
+		}
+	} else if m.proc != nil {
+		tb.Errorf("machine %s: %s ended by itself: %v", m.Name, m.proc, m.proc.err)
+	}
+	if tb.Failed() {
+		tb.Logf("log of machine %s:\n%s", m.Name, m.log.tail())
+	}
+}
+
+// loopback is an address that no other process uses: they share 127/8 by their ids.
+func loopback(tb testing.TB, n int) string {
+	tb.Helper()
+	pid := os.Getpid()
+	host := fmt.Sprintf("127.%d.%d.%d", 1+pid>>8&0x7f, pid&0xff, n)
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// port is what machines with addresses of their own listen on.
+const port = 7600
+
+// statusLimit bounds how long a change may take to show in the status.
+const statusLimit = time.Minute
+
+// A Cluster is machines that know each other, and mounts of it.
+type Cluster struct {
+	Machines []*Machine // those that are or were members, in the order of joining
+
+	net   *network // nil: they are on loopback addresses
+	dir   string
+	hosts int
+}
+
+// Founded starts the first machine of a new cluster, with a network on which
+// each machine has its own address.
+func Founded(tb testing.TB, code string, first Spec) *Cluster {
+	tb.Helper()
+	return found(tb, &Cluster{net: newNetwork(tb)}, code, first)
+}
+
+// FoundedLocal is Founded without such a network: on loopback addresses.
+// It is faster and needs no rights, and nothing can be cut.
+func FoundedLocal(tb testing.TB, code string, first Spec) *Cluster {
+	tb.Helper()
+	return found(tb, new(Cluster), code, first)
+}
+
+func found(tb testing.TB, c *Cluster, code string, first Spec) *Cluster {
+	tb.Helper()
+	c.dir = Dir(tb)
+	tb.Cleanup(func() { c.cleanup(tb) })
+	m := c.New(tb, first, "--bootstrap", "--ec", code)
+	m.Again(tb)
+	c.Machines = append(c.Machines, m)
+	Await(tb, statusLimit, func() error { _, err := c.Leader(tb); return err })
+	return c
+}
+
+// New prepares a machine that is not a member yet. Again starts it.
+func (c *Cluster) New(tb testing.TB, s Spec, flags ...string) *Machine {
+	tb.Helper()
+	c.hosts++
+	m := &Machine{Name: s.Name, Data: s.Data}
+	if m.Name == "" {
+		m.Name = string(rune('a' + c.hosts - 1))
+	}
+	if m.Data == "" {
+		m.Data = filepath.Join(c.dir, m.Name)
+	}
+	if c.net == nil {
+		m.Addr = loopback(tb, c.hosts)
+	} else {
+		m.host = c.net.addHost(tb)
+		m.Addr = net.JoinHostPort(m.host.addr, strconv.Itoa(port))
+	}
+	m.args = append([]string{"--data", m.Data, "--listen", m.Addr, "--name", m.Name}, flags...)
+	if s.Roles != "" {
+		m.args = append(m.args, "--roles", s.Roles)
+	}
+	m.args = append(m.args, s.Flags...)
+	return m
+}
+
+// Token makes a token with which a machine can join.
+func (c *Cluster) Token(tb testing.TB, flags ...string) string {
+	tb.Helper()
+	r := c.Ctl(tb, append([]string{"token", "create"}, flags...)...)
+	if r.Code != 0 {
+		tb.Fatalf("dosctl token create: exit status %d\n%s", r.Code, r.Stderr)
+	}
+	return strings.TrimSpace(r.Stdout)
+}
+
+// Join has one more machine join, and returns when it takes part.
+func (c *Cluster) Join(tb testing.TB, s Spec) *Machine {
+	tb.Helper()
+	m := c.New(tb, s, "--join", c.Token(tb))
+	m.Again(tb)
+	c.Machines = append(c.Machines, m)
+	return m
+}
+
+// alive is a machine that runs.
+func (c *Cluster) alive() (*Machine, error) {
+	for _, m := range c.Machines {
+		if m.Alive() {
+			return m, nil
+		}
+	}
+	return nil, errors.New("no machine runs")
+}
+
+// Ctl runs dosctl on a machine that runs.
+func (c *Cluster) Ctl(tb testing.TB, args ...string) Result {
+	tb.Helper()
+	m, err := c.alive()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return m.Ctl(tb, args...)
+}
+
+// Status is what dosctl status says on a machine that runs.
+func (c *Cluster) Status(tb testing.TB) (map[string]string, error) {
+	tb.Helper()
+	m, err := c.alive()
+	if err != nil {
+		return nil, err
+	}
+	return m.Status(tb)
+}
+
+// Leader is the machine in charge.
+func (c *Cluster) Leader(tb testing.TB) (*Machine, error) {
+	tb.Helper()
+	s, err := c.Status(tb)
+	if err != nil {
+		return nil, err
+	}
+	words := strings.Fields(s["meta"])
+	for i, w := range words[:max(0, len(words)-1)] {
+		if w != "leader" {
+			continue
+		}
+		for _, m := range c.Machines {
+			if m.Name == words[i+1] && m.Alive() {
+				return m, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("no leader that runs: meta %s", s["meta"])
+}
+
+// AwaitHealth waits until the health that dosctl status tells is the one given.
+func (c *Cluster) AwaitHealth(tb testing.TB, word string, limit time.Duration) {
+	tb.Helper()
+	Await(tb, limit, func() error {
+		s, err := c.Status(tb)
+		if err == nil && s["health"] != word {
+			err = fmt.Errorf("health is %s (%s), want %s", s["health"], s["why"], word)
+		}
+		return err
+	})
+}
+
+// AwaitMembers waits until so many machines have a vote in the metadata and all
+// of them take part.
+func (c *Cluster) AwaitMembers(tb testing.TB, n int, limit time.Duration) {
+	tb.Helper()
+	want := fmt.Sprintf(" members %d alive %d ", n, n)
+	Await(tb, limit, func() error {
+		s, err := c.Status(tb)
+		if err == nil && !strings.Contains(s["meta"], want) {
+			err = fmt.Errorf("meta %s, want%s", s["meta"], want)
+		}
+		return err
+	})
+}
+
+// Mount mounts the cluster at a place of its own.
+func (c *Cluster) Mount(tb testing.TB, flags ...string) *Mount {
+	tb.Helper()
+	m := &Mount{Point: filepath.Join(Dir(tb), "m")}
+	var addrs []string
+	for _, machine := range c.Machines {
+		addrs = append(addrs, machine.Addr)
+	}
+	if c.net != nil {
+		m.host = c.net.addHost(tb)
+	}
+	m.args = append([]string{"--cluster", strings.Join(addrs, ","), "--identity", c.Machines[0].Identity()}, flags...)
+	m.args = append(m.args, m.Point)
+	tb.Cleanup(func() { m.cleanup(tb) })
+	m.Again(tb)
+	return m
+}
+
+// Restart starts all machines at once, after all were stopped or killed.
+func (c *Cluster) Restart(tb testing.TB) {
+	tb.Helper()
+	for _, m := range c.Machines {
+		if err := m.start(); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	for _, m := range c.Machines {
+		m.ready(tb)
+	}
+}
+
+// cleanup ends all machines at once: each may need another to leave well.
+func (c *Cluster) cleanup(tb testing.TB) {
+	for _, m := range c.Machines {
+		if m.Alive() {
+			// A machine that is paused would wait for its end for ever.
+			errs := []error{m.proc.cmd.Process.Signal(syscall.SIGCONT), m.proc.cmd.Process.Signal(syscall.SIGTERM)}
+			if err := errors.Join(errs...); err != nil && !errors.Is(err, os.ErrProcessDone) {
+				tb.Error(err)
+			}
+		}
+	}
+	for _, m := range c.Machines {
+		m.cleanup(tb)
+	}
+}

@@ -1,0 +1,23 @@
+// Package machines runs dos on several machines, each a process with a network
+// of its own, and breaks them as machines break: they are killed, hang, are cut
+// off and lose their disks, one and two at a time. What mounts were told must
+// stay true all the while.
+package machines
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"dos/test/cluster"
+)
+
+const (
+	// repairLimit bounds how long full redundancy may take to come back with as
+	// little data as there is here.
+	repairLimit = 2 * time.Minute
+	// errorLimit is what the design allows an operation that cannot succeed.
+	errorLimit = 30 * time.Second
+)
+
+func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
