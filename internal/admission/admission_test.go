@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"dos/internal/admission"
+	"dos/internal/rights"
 	"dos/internal/rpc"
 	"dos/internal/rpc/rpctest"
 	"dos/internal/trust"
@@ -22,6 +23,7 @@ import (
 	"dos/meta/client"
 	"dos/meta/metatest"
 	"dos/meta/node"
+	metarpc "dos/meta/rpc"
 	"dos/meta/state"
 )
 
@@ -115,6 +117,7 @@ func begin(t *testing.T) *office {
 	log := slog.New(slog.NewTextHandler(o.log, nil))
 	o.port = rpc.NewPort(rpctest.Listen(t), o.keys.ServerConfig(rpc.HTTP2), slog.New(slog.DiscardHandler), rpc.HTTP2, trust.JoinProto)
 	o.Office = admission.NewOffice(admission.Config{Keys: o.keys, Member: o.member, Addr: o.port.Addr().String(), Log: log})
+	who := rights.Who(o.keys)
 	echo := rpc.Service{Name: "test.echo", Calls: map[string]func(context.Context, *rpc.Frame) (*rpc.Frame, error){
 		"Echo": func(context.Context, *rpc.Frame) (*rpc.Frame, error) { return new(rpc.Frame), nil },
 	}}
@@ -122,7 +125,7 @@ func begin(t *testing.T) *office {
 	run(t, o.Run)
 	run(t, func(ctx context.Context) error { return o.Serve(ctx, o.port.Listener(trust.JoinProto)) })
 	run(t, func(ctx context.Context) error {
-		return rpc.Serve(ctx, o.port.Listener(rpc.HTTP2), rpc.ServerConfig{}, o.Service(), echo)
+		return rpc.Serve(ctx, o.port.Listener(rpc.HTTP2), rpc.ServerConfig{}, o.Service(), metarpc.Serve(rights.NewMeta(o.member, who)), echo)
 	})
 	run(t, admission.NewKeeper(admission.KeeperConfig{
 		Keys: o.keys, Path: o.path, Authorities: client.Trust{Caller: o.member}.Authorities, Renewer: o.Own(),
@@ -193,10 +196,14 @@ func (g *guest) dial(t *testing.T, o *office) *rpc.Client {
 	return rpctest.Dial(t, o.port.Addr().String(), rpc.ClientConfig{TLS: g.keys.ClientConfig("a", rpc.HTTP2)})
 }
 
-// keep has a Keeper look after a guest.
+// keep has a Keeper look after a guest, over its connections.
 func (g *guest) keep(t *testing.T, o *office) {
+	service := metarpc.NewClient(func(addr string) (*rpc.Client, error) {
+		return rpc.Dial(addr, rpc.ClientConfig{TLS: g.keys.ClientConfig("", rpc.HTTP2), Conns: 1})
+	}, o.port.Addr().String())
+	t.Cleanup(service.Close)
 	run(t, admission.NewKeeper(admission.KeeperConfig{
-		Keys: g.keys, Path: g.path, Authorities: client.Trust{Caller: o.member}.Authorities, Renewer: g,
+		Keys: g.keys, Path: g.path, Authorities: client.Trust{Caller: client.Direct(service, 0)}.Authorities, Renewer: g,
 		Every: 20 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
 	}).Run)
 }

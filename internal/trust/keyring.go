@@ -21,11 +21,16 @@ type Keyring struct {
 	cas     []*x509.Certificate // and those that vouch for one (Authority.Vouch)
 	pool    *x509.CertPool      // the authorities
 	revoked map[string]bool     // serial numbers
+	// known is whom certificates of connections name, which is asked for at every
+	// call; at most knownMax, then it begins anew.
+	known map[*x509.Certificate]Peer
 }
+
+const knownMax = 1024
 
 // NewKeyring makes a keyring of an identity file's contents (see Credentials).
 func NewKeyring(credentials []byte) (*Keyring, error) {
-	k := new(Keyring)
+	k := &Keyring{known: make(map[*x509.Certificate]Peer)}
 	return k, k.Replace(credentials)
 }
 
@@ -186,44 +191,53 @@ type Peer struct {
 // Peer says who is at the other end, or refuses it.
 func (k *Keyring) Peer(cs tls.ConnectionState) (Peer, error) {
 	if len(cs.PeerCertificates) == 0 {
-		return Peer{}, fmt.Errorf("%w: no certificate was shown", ErrRefused)
+		return Peer{}, errNoCertificate
 	}
 	k.mu.RLock()
 	pool := k.pool
 	k.mu.RUnlock()
-	id, err := identify(cs.PeerCertificates, pool)
-	if err != nil {
+	if _, err := identify(cs.PeerCertificates, pool); err != nil {
 		return Peer{}, err
 	}
-	return k.admitted(id, cs.PeerCertificates[0])
+	return k.Admitted(cs)
 }
+
+var errNoCertificate = fmt.Errorf("%w: no certificate was shown", ErrRefused)
 
 // Admitted says who is at the other end of a connection that was admitted before,
 // or refuses it if it was turned out since. Unlike Peer it does not look at who
 // signed the certificate, so it is cheap enough for every call.
 func (k *Keyring) Admitted(cs tls.ConnectionState) (Peer, error) {
 	if len(cs.PeerCertificates) == 0 {
-		return Peer{}, fmt.Errorf("%w: no certificate was shown", ErrRefused)
+		return Peer{}, errNoCertificate
 	}
-	id, err := named(cs.PeerCertificates[0])
-	if err != nil {
-		return Peer{}, err
-	}
-	return k.admitted(id, cs.PeerCertificates[0])
-}
-
-func (k *Keyring) admitted(id Identity, cert *x509.Certificate) (Peer, error) {
-	serial := serialOf(cert)
+	cert := cs.PeerCertificates[0]
 	k.mu.RLock()
-	self, out := k.self, k.revoked[serial]
+	peer, known := k.known[cert]
+	k.mu.RUnlock()
+	if !known {
+		id, err := named(cert)
+		if err != nil {
+			return Peer{}, err
+		}
+		peer = Peer{id, serialOf(cert)}
+		k.mu.Lock()
+		if len(k.known) >= knownMax {
+			clear(k.known)
+		}
+		k.known[cert] = peer
+		k.mu.Unlock()
+	}
+	k.mu.RLock()
+	self, out := k.self, k.revoked[peer.Serial]
 	k.mu.RUnlock()
 	switch {
-	case id.Cluster != self.Cluster:
-		return Peer{}, fmt.Errorf("%w: %v is of another cluster", ErrRefused, id)
+	case peer.Cluster != self.Cluster:
+		return Peer{}, fmt.Errorf("%w: %v is of another cluster", ErrRefused, peer.Identity)
 	case out:
-		return Peer{}, fmt.Errorf("%w: the certificate of %v was revoked", ErrRefused, id)
+		return Peer{}, fmt.Errorf("%w: the certificate of %v was revoked", ErrRefused, peer.Identity)
 	}
-	return Peer{id, serial}, nil
+	return peer, nil
 }
 
 // ServerConfig admits peers that speak one of protos (ALPN, RFC 7301) and have

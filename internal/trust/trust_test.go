@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math/big"
 	"net"
 	"net/url"
 	"os"
@@ -271,9 +272,29 @@ func TestTurnedOut(t *testing.T) {
 			t.Errorf("%s, no certificate: %v", name, err)
 		}
 	}
+	for range knownMax + 1 { // however many there were
+		if _, err := k.Admitted(tls.ConnectionState{PeerCertificates: []*x509.Certificate{{URIs: []*url.URL{k.Self().uri()}, SerialNumber: big.NewInt(7)}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(k.known) > knownMax {
+		t.Errorf("%d certificates are remembered", len(k.known))
+	}
 	serial, until, err := Inspect(certPEM(peer.own.Leaf.Raw))
 	if err != nil || serial != peer.Serial() || until.Before(time.Now()) {
 		t.Errorf("%s, %v, %v", serial, until, err)
+	}
+}
+
+// BenchmarkAdmitted is what every call over a connection pays to know whose it is.
+func BenchmarkAdmitted(b *testing.B) {
+	r := newRealm(b, 1)
+	k := r.ring("a", Member)
+	cs := tls.ConnectionState{PeerCertificates: []*x509.Certificate{r.ring("b", ReadWrite).certificate().Leaf}}
+	for b.Loop() {
+		if _, err := k.Admitted(cs); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 
