@@ -6,15 +6,17 @@
 // member itself (package meta/node, or Direct over it); elsewhere it is a
 // Remote, which speaks for one session over a connection of package meta/rpc,
 // sends again what got no answer and has each request executed once. Files,
-// Stripes, Session, Members and Trust are the typed calls over any Caller; they
-// hold nothing but the Caller and may be copied and used concurrently.
+// Stripes, Session, Members, Trust and Locks are the typed calls over any Caller;
+// they hold nothing but the Caller and may be copied and used concurrently. A
+// Locker waits for locks.
 //
 // Errors are kinds of package meta, found with errors.Is, or the context's. A
 // command that fails with meta.Unavailable or meta.TimedOut from a Remote, or
 // with the context's error, may have been executed: its outcome is not known.
 //
 // The package does not know what the operations mean; that is written where
-// they are, in meta/namespace, meta/session, meta/members and meta/trust.
+// they are, in meta/namespace, meta/session, meta/members,
+// meta/trust and meta/lock.
 package client
 
 import (

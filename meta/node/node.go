@@ -46,6 +46,7 @@ type Node struct {
 	clock   func() time.Duration // boottime's
 	expiry  expiry
 	recalls recalls
+	rows    *watch
 }
 
 var (
@@ -65,7 +66,7 @@ func Open(c replica.Config) (*Node, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &Node{replica: r, machine: c.Machine, log: log, clock: boottime.Now}, nil
+	return &Node{replica: r, machine: c.Machine, log: log, clock: boottime.Now, rows: newWatch()}, nil
 }
 
 // Close stops the member.
@@ -107,6 +108,8 @@ func (n *Node) execute(ctx context.Context, cmd state.Command) (state.Reply, err
 	switch {
 	case n.machine.IsCommand(cmd.Op):
 		return n.replica.Propose(ctx, cmd)
+	case cmd.Op == lock.OpAwait:
+		return n.await(ctx, cmd)
 	case n.machine.IsQuery(cmd.Op):
 		arrived := n.clock()
 		if cmd.Op == session.OpRenew && n.recalls.refuses(cmd) {

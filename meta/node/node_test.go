@@ -24,7 +24,12 @@ var update = flag.Bool("update", false, "rewrite the golden file of the operatio
 
 func open(t testing.TB, dir string) *Node {
 	t.Helper()
-	n, err := Open(replica.Config{Dir: dir, ID: "a", Bootstrap: true, Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
+	return openWith(t, replica.Config{Dir: dir, ID: "a", Bootstrap: true, Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
+}
+
+func openWith(t testing.TB, c replica.Config) *Node {
+	t.Helper()
+	n, err := Open(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,6 +38,8 @@ func open(t testing.TB, dir string) *Node {
 
 // start opens a member and runs it until the test ends.
 func start(t testing.TB, dir string) *Node { return run(t, open(t, dir)) }
+
+func startWith(t testing.TB, c replica.Config) *Node { return run(t, openWith(t, c)) }
 
 // run runs a member until the test ends, and closes it.
 func run(t testing.TB, n *Node) *Node {
