@@ -11,6 +11,7 @@ import (
 
 	"dos/chunk"
 	"dos/internal/boottime"
+	"dos/internal/steward"
 	"dos/meta/client"
 	"dos/meta/members"
 )
@@ -62,13 +63,20 @@ func (m *Machine) lead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	placement, err := steward.New(steward.Config{
+		Members: m.members(), Fleet: m.fleet, UpToDate: func(chunk.StoreID) bool { return up.repair.Status().Complete }, Event: m.events.Add,
+	})
+	if err != nil {
+		return err
+	}
 	work, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	charge := &inCharge{up, client.NewKeeper(caller, info, sent)}
 	g, work := errgroup.WithContext(work)
 	g.Go(func() error { return charge.keeper.Run(work) })
 	g.Go(func() error { return up.Run(work) })
-	g.Go(func() error { return m.place(work, charge) })
+	g.Go(func() error { return m.watchMap(work, up) })
+	g.Go(func() error { return placement.Run(work) })
 	g.Go(func() error { return m.whileLeading(work) })
 	m.charge.Store(charge)
 	m.events.Add("machine %s is in charge", m.data.node)
@@ -101,42 +109,39 @@ func (m *Machine) whileLeading(ctx context.Context) error {
 	}
 }
 
-// place looks after the map: it puts new stores into placement groups, and takes
+// watchMap has repair look again when stores come, go or begin anew, and takes
 // the mark from stores that have all their shards again.
-func (m *Machine) place(ctx context.Context, charge *inCharge) error {
+func (m *Machine) watchMap(ctx context.Context, up *upkeep) error {
 	known := make(map[chunk.StoreID]uint64) // incarnations
 	tick := time.NewTicker(rebuiltEvery)
 	defer tick.Stop()
 	for {
+		fleetChanged := m.fleet.Changed()
 		now := m.fleet.Map()
-		changed := false
+		begun := false
 		for _, s := range now.Stores {
 			if before, seen := known[s.ID]; !seen || before != s.Incarnation {
-				known[s.ID], changed = s.Incarnation, true
+				known[s.ID], begun = s.Incarnation, true
 			}
 		}
-		if changed {
-			charge.repair.Notify()
+		if begun {
+			up.repair.Notify() // and nothing is complete before it has looked
 		}
-		if len(now.Groups) == 0 && len(now.Stores) > 0 || changed {
-			if _, err := m.members().Arrange(ctx); err != nil && ctx.Err() == nil {
-				slog.Warn("node: placement", "err", err)
-			}
-		}
-		if !changed && charge.repair.Status().Complete {
+		if up.repair.Status().Complete {
 			for _, s := range now.Stores {
-				if s.Rebuilding {
-					s.Rebuilding = false
-					if err := m.whole(ctx, s); err != nil && ctx.Err() == nil {
-						slog.Warn("node: a store that is whole again", "store", s.ID, "err", err)
-					}
+				if !s.Rebuilding {
+					continue
+				}
+				s.Rebuilding = false
+				if err := m.whole(ctx, s); err != nil && ctx.Err() == nil {
+					slog.Warn("node: a store that is whole again", "store", s.ID, "err", err)
 				}
 			}
 		}
 		select {
 		case <-tick.C:
-		case <-m.fleet.Changed():
-			charge.repair.Notify()
+		case <-fleetChanged:
+			up.repair.Notify()
 		case <-ctx.Done():
 			return nil
 		}

@@ -150,7 +150,7 @@ func mayMake(path string) error {
 	}
 	for _, e := range list {
 		switch e.Name() {
-		case "lock", "format.new", "dosmount.log", "lost+found", "authority", "identity", "peers", "peers.new":
+		case "lock", "format.new", "dosmount.log", "lost+found", "identity", "peers", "peers.new":
 		default:
 			return fmt.Errorf("%s is neither empty nor a data directory of dos (it has %q)", path, e.Name())
 		}

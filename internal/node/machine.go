@@ -7,9 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -18,13 +16,14 @@ import (
 	"dos/chunk"
 	chunkrpc "dos/chunk/rpc"
 	"dos/internal/admin"
+	"dos/internal/admission"
 	"dos/internal/fleet"
+	"dos/internal/rights"
 	"dos/internal/rpc"
 	"dos/internal/trust"
 	"dos/meta"
 	"dos/meta/client"
 	"dos/meta/members"
-	"dos/meta/namespace"
 	metanode "dos/meta/node"
 	"dos/meta/replica"
 	metarpc "dos/meta/rpc"
@@ -70,8 +69,10 @@ type Machine struct {
 	keys     *trust.Keyring
 	listener net.Listener
 	port     *rpc.Port
-	meta     *metanode.Node // nil without the role
+	meta     *metanode.Node // nil without the role, as mesh and office
+	mesh     *rpc.Mesh      // of the metadata members
 	member   string         // its name in the Raft group
+	office   *admission.Office
 	service  *metaService
 	fleet    *fleet.Fleet
 	stores   atomic.Pointer[stores]   // nil until they are registered
@@ -122,9 +123,10 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 		if m.member, err = replica.MemberID(m.data.meta(), m.data.node); err != nil {
 			return nil, err
 		}
+		m.mesh = m.port.Mesh(protoRaft, rpc.MeshConfig{Client: m.keys.ClientConfig, Admit: membersOnly(m.keys)})
 		m.meta, err = metanode.Open(replica.Config{
-			Dir: m.data.meta(), ID: m.member, Bootstrap: c.Bootstrap,
-			Stream:  m.port.Mesh(protoRaft, rpc.MeshConfig{Client: m.keys.ClientConfig, Admit: membersOnly(m.keys)}),
+			Dir: m.data.meta(), ID: m.member,
+			Stream:  m.mesh,
 			Address: c.Listen,
 			Fatal:   m.fail,
 		})
@@ -141,6 +143,11 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 	}
 	if m.service, err = dialMeta(m.keys, peers); err != nil {
 		return nil, err
+	}
+	if m.meta != nil {
+		m.office = admission.NewOffice(admission.Config{
+			Keys: m.keys, Member: m.meta, Cluster: m.service.anyone(), Addr: c.Listen, Members: m.metaAddrs,
+		})
 	}
 	m.fleet = fleet.New(fleet.Config{
 		Map:  func(ctx context.Context, since uint64) (members.Map, error) { return m.members().Map(ctx, since) },
@@ -177,6 +184,7 @@ func (m *Machine) run(ctx context.Context) error {
 	g, below := errgroup.WithContext(below)
 	g.Go(func() error { return m.port.Run(below) })
 	g.Go(func() error { return m.serveCalls(below) })
+	g.Go(func() error { return m.serveJoiners(below) })
 	err := m.work(ctx, below)
 	err = errors.Join(err, m.closeMeta())
 	stop()
@@ -191,8 +199,12 @@ func (m *Machine) work(ctx, below context.Context) error {
 	g.Go(func() error { return m.serveAdmin(running) })
 	g.Go(func() error { return m.fleet.Run(running) })
 	g.Go(func() error { return m.takePart(running) })
+	g.Go(func() error { return m.followService(running) })
+	g.Go(func() error { return m.keepIdentity(running) })
 	if m.meta != nil {
 		g.Go(func() error { return m.meta.Run(running) })
+		g.Go(func() error { return m.office.Run(running) })
+		g.Go(func() error { return m.keepQuorum(running) })
 		g.Go(func() error { return m.takeCharge(running) })
 	}
 	if m.cfg.Debug != "" {
@@ -226,12 +238,13 @@ func (m *Machine) closeMeta() error {
 
 // serveCalls answers the other machines and the mounts.
 func (m *Machine) serveCalls(ctx context.Context) error {
+	who := rights.Who(m.keys)
 	services := []rpc.Service{
-		chunkrpc.Serve(m.local),
-		serveState(m.state),
+		rights.Guard(chunkrpc.Serve(m.local), rights.Chunk, who),
+		rights.Guard(serveState(m.state), rights.Node, who),
 	}
 	if m.meta != nil {
-		services = append(services, metarpc.Serve(m.meta))
+		services = append(services, metarpc.Serve(rights.NewMeta(m.meta, who)), m.office.Service())
 	}
 	return rpc.Serve(ctx, m.port.Listener(protoCalls), rpc.ServerConfig{}, services...)
 }
@@ -250,7 +263,9 @@ func (m *Machine) serveAdmin(ctx context.Context) error {
 	handler := admin.Handler(machineAdmin{m})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return serveHTTP(ctx, l, handler) })
-	g.Go(func() error { return serveHTTP(ctx, m.port.Listener(protoAdmin), handler) })
+	g.Go(func() error {
+		return serveHTTP(ctx, m.port.Listener(protoAdmin), rights.HTTP(handler, rights.Admin, m.keys))
+	})
 	return errors.Join(g.Wait(), remove(), os.Remove(m.data.sock()))
 }
 
@@ -269,7 +284,7 @@ func insist(ctx context.Context, what string, do func(context.Context) error) er
 		var kind meta.Kind
 		switch {
 		case err == nil || ctx.Err() != nil:
-			return err
+			return nil
 		case errors.As(err, &kind) && kind != meta.Unavailable && kind != meta.TimedOut && kind != meta.Expired:
 			return fmt.Errorf("%s: %w", what, err)
 		case err.Error() != said && time.Since(began) > quietWait:
@@ -284,136 +299,6 @@ func insist(ctx context.Context, what string, do func(context.Context) error) er
 			return nil
 		}
 	}
-}
-
-// takePart makes the machine known to the cluster and keeps its stores open.
-func (m *Machine) takePart(ctx context.Context) error {
-	var known members.Map
-	if err := insist(ctx, "taking part in the cluster", func(ctx context.Context) (err error) {
-		known, err = m.register(ctx)
-		return err
-	}); err != nil || ctx.Err() != nil {
-		return err
-	}
-	m.events.Add("machine %s is up", m.data.node)
-	if !m.has(roleChunk) {
-		return nil
-	}
-	list, err := m.ownStores(known)
-	if err != nil {
-		return err
-	}
-	s, err := newStores(storesConfig{
-		node: m.data.node, cluster: m.data.cluster, members: m.members(), events: &m.events,
-		losses: int(known.Code.M), elsewhere: m.lostElsewhere,
-	}, list)
-	if err != nil {
-		return err
-	}
-	m.stores.Store(s)
-	return s.Run(ctx)
-}
-
-// register makes the cluster if this machine founded it, and says that the
-// machine and its stores are there.
-func (m *Machine) register(ctx context.Context) (members.Map, error) {
-	all := m.members()
-	if m.data.code != (chunk.Code{}) {
-		if err := all.Init(ctx, m.data.cluster, m.data.code); err != nil {
-			return members.Map{}, err
-		}
-		root := namespace.Init{Mode: 0o755}
-		if err := all.Caller.Call(ctx, namespace.OpInit, root, nil); err != nil {
-			return members.Map{}, err
-		}
-	}
-	known, err := all.Map(ctx, 0)
-	switch {
-	case err != nil:
-		return known, err
-	case known.Cluster == (members.ClusterID{}):
-		return known, fmt.Errorf("the cluster is not made yet: %w", meta.Unavailable)
-	case known.Cluster != m.data.cluster:
-		return known, fmt.Errorf("this is cluster %x, and %s is of %x: %w", known.Cluster, m.data.path, m.data.cluster, meta.Conflict)
-	}
-	self := members.Node{Name: m.data.node, Zone: m.cfg.Zone, Addr: m.cfg.Listen, Labels: m.cfg.Labels, Roles: m.cfg.Roles, Member: m.member}
-	if err := all.PutNode(ctx, self); err != nil {
-		return known, err
-	}
-	var addrs []string
-	for _, n := range known.Nodes {
-		if n.Addr != "" && n.Name != m.data.node && slices.Contains(n.Roles, roleMeta) {
-			addrs = append(addrs, n.Addr)
-		}
-	}
-	if len(addrs) > 0 {
-		if err := m.data.keepPeers(addrs); err != nil {
-			slog.Warn("node: where others are is not noted", "err", err)
-		}
-	}
-	if m.has(roleChunk) {
-		for _, s := range m.newStores(known) {
-			if _, err := all.PutStore(ctx, s); err != nil {
-				return known, err
-			}
-		}
-	}
-	return all.Map(ctx, 0)
-}
-
-// registered are this machine's stores in the map, in order of their ordinals.
-func (m *Machine) registered(known members.Map) []members.Store {
-	list := slices.Clone(known.Stores)
-	list = slices.DeleteFunc(list, func(s members.Store) bool { return s.Node != m.data.node })
-	slices.SortFunc(list, func(a, b members.Store) int { return int(a.Ordinal) - int(b.Ordinal) })
-	return list
-}
-
-// newStores are the stores that this machine has and that are not registered.
-func (m *Machine) newStores(known members.Map) []members.Store {
-	list := m.registered(known)
-	next := uint16(len(list))
-	var added []members.Store
-	for _, path := range m.cfg.Disks {
-		if !slices.ContainsFunc(list, func(s members.Store) bool { return s.Path == path }) {
-			added = append(added, members.Store{Node: m.data.node, Ordinal: next, Path: path})
-			next++
-		}
-	}
-	if next == 0 {
-		added = append(added, members.Store{Node: m.data.node, Path: m.data.store(0)})
-	}
-	return added
-}
-
-// ownStores are this machine's stores with the paths that they have now: the
-// data directory may have been moved, a disk must be named.
-func (m *Machine) ownStores(known members.Map) ([]members.Store, error) {
-	list := m.registered(known)
-	for i, s := range list {
-		switch {
-		case slices.Contains(m.cfg.Disks, s.Path):
-		case strings.HasSuffix(s.Path, filepath.Join("/chunk", fmt.Sprint(s.Ordinal))):
-			list[i].Path = m.data.store(int(s.Ordinal))
-		default:
-			return nil, fmt.Errorf("store %d of this machine lies in %s: say --disk %s", s.ID, s.Path, s.Path)
-		}
-	}
-	return list, nil
-}
-
-// lostElsewhere is how many stores of other machines are lost or being rebuilt.
-func (m *Machine) lostElsewhere() int {
-	n := 0
-	for _, s := range m.fleet.Map().Stores {
-		if s.Node == m.data.node || s.Out {
-			continue
-		}
-		if _, up := m.fleet.Store(s.ID); !up || s.Rebuilding {
-			n++
-		}
-	}
-	return n
 }
 
 // state is what this machine says of itself.

@@ -77,7 +77,7 @@ func (m *Machine) clusterStatus(ctx context.Context) (cluster.Status, error) {
 	v := m.view()
 	s := cluster.Status{
 		Name: m.data.node, Version: Version(), Since: meta.At(m.started), Now: meta.At(time.Now()),
-		Meta:   cluster.Metadata{Leader: replica.MachineOf(member.Leader), Members: len(member.Members), Term: member.Term, Applied: member.Applied},
+		Meta:   cluster.Metadata{Leader: replica.MachineOf(member.Leader), Term: member.Term, Applied: member.Applied},
 		Stores: v.stores(ctx),
 	}
 	up := make(map[string]bool) // addresses
@@ -85,6 +85,10 @@ func (m *Machine) clusterStatus(ctx context.Context) (cluster.Status, error) {
 		up[n.Addr] = n.State == cluster.Up
 	}
 	for _, m := range member.Members {
+		if !m.Voter {
+			continue
+		}
+		s.Meta.Members++
 		if up[m.Address] {
 			s.Meta.Alive++
 		}

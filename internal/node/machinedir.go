@@ -11,7 +11,12 @@ import (
 	"strings"
 
 	"dos/chunk"
+	"dos/internal/admission"
 	"dos/internal/trust"
+	"dos/meta/client"
+	"dos/meta/namespace"
+	metanode "dos/meta/node"
+	"dos/meta/replica"
 )
 
 // openMachineData takes the data directory of a machine of a cluster. A new one
@@ -43,7 +48,10 @@ func openMachineData(ctx context.Context, c MachineConfig) (*dataDir, error) {
 		err = d.join(ctx, c)
 	case d.node == "":
 		d.node = nodeName
-		err = d.founded()
+		err = d.write()
+	}
+	if err == nil && c.Bootstrap {
+		err = d.identify(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -53,17 +61,23 @@ func openMachineData(ctx context.Context, c MachineConfig) (*dataDir, error) {
 
 // found makes the directory that of a new cluster's first machine.
 func (d *dataDir) found(c MachineConfig) error {
-	if d.node = c.Name; d.node == "" {
-		var err error
-		if d.node, err = hostName(); err != nil {
-			return err
-		}
+	var err error
+	if d.node, err = nameOf(c); err != nil {
+		return err
 	}
 	if d.code = c.Code; c.Code == (chunk.Code{}) {
 		d.code = defaultCode
 	}
 	rand.Read(d.cluster[:]) //nolint:errcheck // it does not fail
-	return d.founded()
+	return d.write()
+}
+
+// nameOf is the name that a machine is to have.
+func nameOf(c MachineConfig) (string, error) {
+	if c.Name != "" {
+		return c.Name, trust.CheckName(c.Name)
+	}
+	return hostName()
 }
 
 // hostName is the name of a machine that was given none.
@@ -78,38 +92,61 @@ func hostName() (string, error) {
 	return name, nil
 }
 
-// founded makes the authority and the first identity, and then the directory whole.
-func (d *dataDir) founded() error {
-	if err := trust.CheckName(d.node); err != nil {
+// identify makes the cluster, its authority and this machine's identity, if that
+// has not been done. Its metadata has one member then, which nobody else knows.
+func (d *dataDir) identify(ctx context.Context) (err error) {
+	authority, err := trust.Load(d.authority())
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		if _, err := os.Stat(d.identity()); !errors.Is(err, os.ErrNotExist) {
+			return err // it was done
+		}
+		var credentials []byte
+		if authority, credentials, err = admission.Found(d.cluster, d.node); err != nil {
+			return err
+		}
+		// In this order, so that a start that is cut short goes on where it was.
+		if err := trust.Save(d.identity()+".new", credentials); err != nil {
+			return err
+		}
+		if err := trust.Save(d.authority(), authority); err != nil {
+			return err
+		}
+	case err != nil:
 		return err
 	}
-	authority, err := trust.NewAuthority(d.cluster)
+	if err := os.Rename(d.identity()+".new", d.identity()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	keys, err := d.keyring()
 	if err != nil {
 		return err
 	}
-	text, err := authority.PEM()
+	if err := d.begin(ctx, authority, keys); err != nil {
+		return err
+	}
+	return os.Remove(d.authority())
+}
+
+// begin writes down what a new cluster is.
+func (d *dataDir) begin(ctx context.Context, authority []byte, keys *trust.Keyring) (err error) {
+	id, err := replica.MemberID(d.meta(), d.node)
 	if err != nil {
 		return err
 	}
-	request, err := trust.NewRequest()
+	member, err := metanode.Open(replica.Config{Dir: d.meta(), ID: id, Bootstrap: true})
 	if err != nil {
 		return err
 	}
-	cert, err := authority.Sign(request.CSR, trust.Identity{Cluster: d.cluster, Name: d.node, Rights: trust.Member})
-	if err != nil {
+	defer func() { err = errors.Join(err, member.Close()) }()
+	if err := (client.Members{Caller: member}).Init(ctx, d.cluster, d.code); err != nil {
 		return err
 	}
-	credentials, err := request.Credentials(cert, authority.CertPEM())
-	if err != nil {
+	root := namespace.Init{Mode: 0o755, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
+	if err := member.Call(ctx, namespace.OpInit, root, nil); err != nil {
 		return err
 	}
-	if err := trust.Save(d.authority(), text); err != nil {
-		return err
-	}
-	if err := trust.Save(d.identity(), credentials); err != nil {
-		return err
-	}
-	return d.write()
+	return admission.Deposit(ctx, member, authority, keys)
 }
 
 // join asks for an identity and makes the directory that of a machine of the
@@ -119,10 +156,8 @@ func (d *dataDir) join(ctx context.Context, c MachineConfig) error {
 	if err != nil {
 		return err
 	}
-	if d.node = c.Name; d.node == "" {
-		if d.node, err = hostName(); err != nil {
-			return err
-		}
+	if d.node, err = nameOf(c); err != nil {
+		return err
 	}
 	keys, err := d.keyring()
 	if errors.Is(err, os.ErrNotExist) { // else a start was cut short, and the token is used up
@@ -166,7 +201,7 @@ func (d *dataDir) keyring() (*trust.Keyring, error) {
 // identity is the file of the machine's certificate and key.
 func (d *dataDir) identity() string { return filepath.Join(d.path, "identity") }
 
-// authority is the file of the authority's key, until the metadata has it.
+// authority is the file of the authority's key until the metadata has it.
 func (d *dataDir) authority() string { return filepath.Join(d.path, "authority") }
 
 // keepPeers notes where other machines are, for the next start. It is no more

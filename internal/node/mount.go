@@ -18,6 +18,7 @@ import (
 	"dos/fuse"
 	"dos/fuse/vfs"
 	"dos/internal/admin"
+	"dos/internal/rights"
 	"dos/meta"
 	"dos/procfs"
 	"dos/procfs/cluster"
@@ -201,7 +202,7 @@ func serveDebug(ctx context.Context, addr string) error {
 
 // serveHTTP serves until ctx ends; requests under way end with it.
 func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second,
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ConnContext: rights.Conn,
 		BaseContext: func(net.Listener) context.Context { return ctx }}
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { server.Close(); close(closed) })

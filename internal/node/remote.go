@@ -47,6 +47,7 @@ func mountCluster(ctx context.Context, c MountConfig) (err error) {
 	defer stop()
 	g, running := errgroup.WithContext(running)
 	g.Go(func() error { return machines.Run(running) })
+	g.Go(func() error { return service.follow(running, machines, func([]string) {}) })
 	if c.Debug != "" {
 		g.Go(func() error { return serveDebug(running, c.Debug) })
 	}

@@ -1,13 +1,17 @@
 package node
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 
+	"dos/internal/fleet"
 	"dos/internal/rpc"
 	"dos/internal/trust"
 	"dos/meta/client"
+	"dos/meta/members"
 	metarpc "dos/meta/rpc"
 )
 
@@ -30,6 +34,49 @@ func dialMeta(keys *trust.Keyring, addrs []string) (*metaService, error) {
 func (s *metaService) anyone() client.Caller { return client.Direct(s.Client, 0) }
 
 func (s *metaService) close() { s.Client.Close() }
+
+// follow keeps to the machines with metadata that the fleet knows, until ctx ends.
+func (s *metaService) follow(ctx context.Context, machines *fleet.Fleet, found func(addrs []string)) error {
+	var last []string
+	for {
+		changed := machines.Changed()
+		addrs := addrsOf(machines.Map())
+		if len(addrs) > 0 && !slices.Equal(addrs, last) {
+			s.SetMembers(addrs)
+			found(addrs)
+			last = addrs
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// addrsOf are where the machines with metadata are.
+func addrsOf(known members.Map) []string {
+	var addrs []string
+	for _, n := range known.Nodes {
+		if n.Addr != "" && slices.Contains(n.Roles, roleMeta) {
+			addrs = append(addrs, n.Addr)
+		}
+	}
+	return addrs
+}
+
+// officesOf are the ways to the machines that give certificates.
+func officesOf(machines *fleet.Fleet) func() []*rpc.Client {
+	return func() []*rpc.Client {
+		var list []*rpc.Client
+		for _, n := range machines.Map().Nodes {
+			if p, ok := machines.Peer(n.Name).(peer); ok && slices.Contains(n.Roles, roleMeta) {
+				list = append(list, p.Client)
+			}
+		}
+		return list
+	}
+}
 
 // membersOnly admits machines, and no clients, to what they speak among themselves.
 func membersOnly(keys *trust.Keyring) func(tls.ConnectionState) error {
