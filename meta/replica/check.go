@@ -18,8 +18,13 @@ func (r *Replica) check() error {
 		return err
 	}
 	snap, at := r.snap.record(), r.fsm.store.done
+	bad := uint64(0)
 	if last >= snap.Index {
 		err = consistent(at.index, snap.Index, first, last, r.logs.acked.index)
+		var damage error
+		if first, bad, damage = r.sound(first, last, snap.Index); err == nil {
+			err = damage
+		}
 	} else {
 		// What was to be appended next would not follow such a log, so it is as
 		// good as empty. A crash between swapping to a state from the leader and
@@ -35,6 +40,14 @@ func (r *Replica) check() error {
 	switch {
 	case err != nil && r.cfg.Salvage:
 		r.cfg.Log.Warn("replica: salvaging", "found", err)
+		if bad != 0 { // what is behind it follows nothing
+			if err := r.logs.DeleteRange(bad, last); err != nil {
+				return err
+			}
+			if first, last, err = r.logs.bounds(); err != nil {
+				return err
+			}
+		}
 		if err := r.salvage(first, last); err != nil {
 			return err
 		}
@@ -44,6 +57,25 @@ func (r *Replica) check() error {
 		return err
 	}
 	return r.keepTerm()
+}
+
+// sound reads the log. Damaged entries that the snapshot covers are of no use but
+// to followers, who get the state instead: they go, with those before them. Of
+// others it returns the first.
+func (r *Replica) sound(first, last, snapshot uint64) (from, bad uint64, err error) {
+	for {
+		bad, err = r.logs.verify(first, last)
+		if err == nil || bad > snapshot {
+			return first, bad, err
+		}
+		r.cfg.Log.Warn("replica: a damaged part of the log goes; the state has what was in it", "dir", r.cfg.Dir, "err", err)
+		if err := r.logs.DeleteRange(first, bad); err != nil {
+			return first, 0, err
+		}
+		if first, last, err = r.logs.bounds(); err != nil || last == 0 {
+			return first, 0, err
+		}
+	}
 }
 
 // consistent says what is wrong with the marks of a directory: the applied

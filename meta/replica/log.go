@@ -76,7 +76,11 @@ func (l *logs) StoreLogs(entries []*raft.Log) error {
 	if hold := l.hold.Load(); hold != nil {
 		(*hold)()
 	}
-	if err := l.WAL.StoreLogs(entries); err != nil {
+	whole := make([]*raft.Log, len(entries))
+	for i, e := range entries {
+		whole[i] = sealed(e)
+	}
+	if err := l.WAL.StoreLogs(whole); err != nil {
 		if l.fatal != nil && !errors.Is(err, wal.ErrClosed) {
 			l.fatal(fmt.Errorf("writing the log: %w", err))
 		}
