@@ -57,6 +57,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil || c == nil {
 		return err
 	}
+	if c.Mount != "" {
+		// The kernel has applied each caller's umask already; ours must not add to it.
+		syscall.Umask(0)
+	}
 	slog.SetDefault(slog.New(quietlog.New(slog.NewTextHandler(stderr, nil))))
 	c.Ready = func() { fmt.Fprintf(stdout, "dosd: serving on %s\n", c.Listen) }
 	return node.RunMachine(ctx, *c)
@@ -81,6 +85,7 @@ func parse(args []string, stdout io.Writer) (*node.MachineConfig, error) {
 	flags.BoolVar(&c.Bootstrap, "bootstrap", false, "found a cluster if DIR is new; take over an embedded one")
 	flags.StringVar(&code, "ec", "", "erasure code `K+M` of a new cluster (default 4+2)")
 	flags.StringVar(&c.Join, "join", "", "join the cluster that gave `TOKEN` if DIR is new")
+	flags.StringVar(&c.Mount, "mount", "", "mount the tree at `MOUNTPOINT` too, for the machine's tasks")
 	flags.StringVar(&c.Debug, "debug", "", "serve profiles (net/http/pprof) on `ADDR`; off by default")
 	flags.BoolVar(&version, "version", false, "print the version")
 	err := flags.Parse(args)
@@ -120,6 +125,11 @@ func parse(args []string, stdout io.Writer) (*node.MachineConfig, error) {
 	}
 	if c.Data, err = filepath.Abs(c.Data); err != nil {
 		return nil, err
+	}
+	if c.Mount != "" {
+		if c.Mount, err = filepath.Abs(c.Mount); err != nil {
+			return nil, err
+		}
 	}
 	for i := range c.Disks {
 		if c.Disks[i], err = filepath.Abs(c.Disks[i]); err != nil {

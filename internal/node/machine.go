@@ -15,6 +15,7 @@ import (
 
 	"dos/chunk"
 	chunkrpc "dos/chunk/rpc"
+	"dos/fuse"
 	"dos/internal/admin"
 	"dos/internal/admission"
 	"dos/internal/fleet"
@@ -57,6 +58,8 @@ type MachineConfig struct {
 	Bootstrap bool       // found a cluster if Data is new, or take over an embedded one
 	Code      chunk.Code // of a new cluster; 4+2
 	Join      string     // a token: join its cluster if Data is new
+
+	Mount string // where the tree is mounted, for the machine's tasks; nowhere
 
 	Debug string // an address to serve profiles on; none
 	Ready func() // called once the machine serves
@@ -101,6 +104,11 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 	host, _, err := net.SplitHostPort(c.Listen)
 	if ip := net.ParseIP(host); err != nil || host == "" || ip != nil && ip.IsUnspecified() {
 		return nil, fmt.Errorf("--listen %s: an address is needed by which the other machines reach this one, HOST:PORT", c.Listen)
+	}
+	if c.Mount != "" {
+		if err := fuse.CheckPoint(c.Mount, fuse.Options{}, slog.Default()); err != nil {
+			return nil, err
+		}
 	}
 	m := &Machine{cfg: c, started: time.Now(), broken: make(chan error, 1)}
 	if m.data, err = openMachineData(ctx, c); err != nil {
@@ -210,10 +218,16 @@ func (m *Machine) work(ctx, below context.Context) error {
 	if m.cfg.Debug != "" {
 		g.Go(func() error { return serveDebug(running, m.cfg.Debug) })
 	}
+	mount := make(chan struct{}) // closed when nothing is mounted any more
+	g.Go(func() error {
+		defer close(mount)
+		return m.mount(ctx, running)
+	})
 	g.Go(func() error {
 		defer stop(nil)
 		select {
 		case <-ctx.Done():
+			<-mount // what was written is stored by then
 			return nil
 		case <-running.Done():
 			return nil
@@ -226,6 +240,26 @@ func (m *Machine) work(ctx, below context.Context) error {
 		m.cfg.Ready()
 	}
 	return g.Wait()
+}
+
+// mount mounts the tree here, if that is asked for, until ctx or running ends.
+func (m *Machine) mount(ctx, running context.Context) error {
+	if m.cfg.Mount == "" {
+		return nil
+	}
+	c := MountConfig{MountPoint: m.cfg.Mount, Ready: func() { m.events.Add("machine %s mounted at %s", m.data.node, m.cfg.Mount) }}
+	err := insist(running, "mounting at "+m.cfg.Mount, func(running context.Context) error {
+		if ctx.Err() != nil {
+			return nil
+		}
+		reach, cancel := context.WithTimeout(ctx, reachWait)
+		defer cancel()
+		if err := awaitGroups(reach, m.fleet); err != nil {
+			return fmt.Errorf("%w: %w", meta.Unavailable, err)
+		}
+		return mountThrough(ctx, running, c, m.keys, m.service, m.fleet)
+	})
+	return err
 }
 
 // closeMeta stops the metadata member.

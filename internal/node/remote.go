@@ -55,12 +55,27 @@ func mountCluster(ctx context.Context, c MountConfig) (err error) {
 		defer stop()
 		reach, cancel := context.WithTimeout(ctx, reachWait)
 		defer cancel()
-		if err := machines.Ready(reach); err != nil {
+		if err := awaitGroups(reach, machines); err != nil {
 			return fmt.Errorf("the cluster at %v did not answer within %v: %w", c.Cluster, reachWait, err)
 		}
 		return mountThrough(ctx, running, c, keys, service, machines)
 	})
 	return g.Wait()
+}
+
+// awaitGroups returns when it is known where data is to be written.
+func awaitGroups(ctx context.Context, machines *fleet.Fleet) error {
+	for {
+		changed := machines.Changed()
+		if len(machines.Map().Groups) > 0 {
+			return machines.Ready(ctx)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // mountThrough opens a session and mounts.
