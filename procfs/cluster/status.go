@@ -78,7 +78,7 @@ type Store struct {
 
 // Metadata is the state of the replicated machine.
 type Metadata struct {
-	Leader  string `json:"leader"` // empty: there is none, nothing can be changed
+	Leader  string `json:"leader"`  // empty: there is none, nothing can be changed
 	Members int    `json:"members"` // with a vote
 	Alive   int    `json:"alive"`
 	Term    uint64 `json:"term"`
