@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
@@ -24,6 +23,8 @@ type ClientConfig struct {
 	// TLS is required, except for unix sockets and when Plain is set.
 	TLS   *tls.Config
 	Plain bool // no TLS; for tests
+	// Among is where the connections are put while they are open; nowhere.
+	Among *Conns
 	// Conns is the number of connections to the peer; 2. One alone tops out at
 	// the speed of one core.
 	Conns int
@@ -59,7 +60,10 @@ func Dial(addr string, c ClientConfig) (*Client, error) {
 		if host, _, err := net.SplitHostPort(addr); err == nil && config.ServerName == "" {
 			config.ServerName = host
 		}
-		creds = credentials.NewTLS(config)
+		if c.Among == nil {
+			c.Among = new(Conns)
+		}
+		creds = newDialling(config, c.Among)
 	case !c.Plain && !unix:
 		return nil, fmt.Errorf("rpc: %s: dialling needs TLS", addr)
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,9 +29,7 @@ type Mesh struct {
 	net.Listener
 	proto string
 	c     MeshConfig
-
-	mu    sync.Mutex
-	conns map[*tls.Conn]bool // that were dialled and are open; guarded by mu
+	conns Conns // that were dialled and are open
 }
 
 // MeshConfig says who belongs to a Mesh.
@@ -46,7 +43,7 @@ type MeshConfig struct {
 
 // Mesh returns the mesh of a protocol that the port has a listener of.
 func (p *Port) Mesh(proto string, c MeshConfig) *Mesh {
-	return &Mesh{Listener: p.Listener(proto), proto: proto, c: c, conns: make(map[*tls.Conn]bool)}
+	return &Mesh{Listener: p.Listener(proto), proto: proto, c: c}
 }
 
 // Accept returns the next connection of a machine that is admitted.
@@ -85,40 +82,12 @@ func (m *Mesh) Dial(machine, addr string, timeout time.Duration) (net.Conn, erro
 		return nil, fmt.Errorf("%w: %s at %s: %w", ErrDown, machine, addr, err)
 	}
 	watch(tcp)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.conns[conn] = true
-	return dialled{conn, m}, nil
+	return m.conns.add(conn), nil
 }
 
 // Drop closes the dialled connections for which is says so; those that were
 // accepted are the port's to drop.
-func (m *Mesh) Drop(is func(tls.ConnectionState) bool) {
-	m.mu.Lock()
-	var list []*tls.Conn
-	for conn := range m.conns {
-		if is(conn.ConnectionState()) {
-			list = append(list, conn)
-		}
-	}
-	m.mu.Unlock()
-	for _, conn := range list {
-		conn.NetConn().Close() //nolint:errcheck // whoever reads from it hears of it
-	}
-}
-
-// dialled is a connection that its mesh knows of until it is closed.
-type dialled struct {
-	*tls.Conn
-	mesh *Mesh
-}
-
-func (d dialled) Close() error {
-	d.mesh.mu.Lock()
-	delete(d.mesh.conns, d.Conn)
-	d.mesh.mu.Unlock()
-	return d.Conn.Close()
-}
+func (m *Mesh) Drop(is func(tls.ConnectionState) bool) { m.conns.Drop(is) }
 
 // watch makes the kernel give up on a peer that is gone. It cannot fail on a TCP
 // connection that is open; on one that has just broken it does not matter.

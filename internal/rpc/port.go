@@ -29,15 +29,13 @@ type Port struct {
 	config *tls.Config
 	log    *slog.Logger
 	queues map[string]*queue
-
-	mu    sync.Mutex
-	conns map[*tls.Conn]bool // admitted and open; guarded by mu
+	conns  Conns // admitted and open
 }
 
 // NewPort serves l, which Run closes. config must name the protocols (NextProtos)
 // that a client may choose from; protos are those that have a listener here.
 func NewPort(l net.Listener, config *tls.Config, log *slog.Logger, protos ...string) *Port {
-	p := &Port{tcp: l, config: config, log: log, queues: make(map[string]*queue), conns: make(map[*tls.Conn]bool)}
+	p := &Port{tcp: l, config: config, log: log, queues: make(map[string]*queue)}
 	for _, proto := range protos {
 		p.queues[proto] = &queue{port: p, conns: make(chan net.Conn), closed: make(chan struct{})}
 	}
@@ -114,45 +112,24 @@ func (p *Port) greet(ctx context.Context, tcp net.Conn) {
 		conn.Close() //nolint:errcheck // nobody was served
 		return
 	}
-	p.mu.Lock()
-	p.conns[conn] = true
-	p.mu.Unlock()
+	accepted := admitted{p.conns.add(conn), p}
 	select {
-	case q.conns <- admitted{conn, p}:
+	case q.conns <- accepted:
 	case <-q.closed:
-		admitted{conn, p}.Close() //nolint:errcheck // nobody was served
+		accepted.Close() //nolint:errcheck // nobody was served
 	case <-ctx.Done():
-		admitted{conn, p}.Close() //nolint:errcheck // nobody was served
+		accepted.Close() //nolint:errcheck // nobody was served
 	}
 }
 
 // Drop closes the connections for which is says so: those of a peer that is not
 // to be trusted any more.
-func (p *Port) Drop(is func(tls.ConnectionState) bool) {
-	p.mu.Lock()
-	var list []*tls.Conn
-	for conn := range p.conns {
-		if is(conn.ConnectionState()) {
-			list = append(list, conn)
-		}
-	}
-	p.mu.Unlock()
-	for _, conn := range list {
-		conn.NetConn().Close() //nolint:errcheck // whoever reads from it hears of it
-	}
-}
+func (p *Port) Drop(is func(tls.ConnectionState) bool) { p.conns.Drop(is) }
 
-// admitted is a connection that its port knows of until it is closed.
+// admitted is a connection that came by a port.
 type admitted struct {
-	*tls.Conn
+	known
 	port *Port
-}
-
-func (a admitted) Close() error {
-	a.port.mu.Lock()
-	delete(a.port.conns, a.Conn)
-	a.port.mu.Unlock()
-	return a.Conn.Close()
 }
 
 // queue is the listener of one protocol.
@@ -189,8 +166,7 @@ func (secured) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, e
 	if !ok {
 		return nil, nil, errors.New("rpc: not a connection of a Port")
 	}
-	info := credentials.TLSInfo{State: a.ConnectionState(), CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}
-	return conn, info, nil
+	return conn, secureInfo(a.ConnectionState()), nil
 }
 
 func (s secured) Clone() credentials.TransportCredentials { return s }

@@ -152,3 +152,43 @@ func TestPort(t *testing.T) {
 		t.Errorf("a stranger's call: %v", err)
 	}
 }
+
+// A machine that is turned out loses the connections that others have made to it, too.
+func TestDropDialled(t *testing.T) {
+	identity := realm(t)
+	server, client := identity("a", trust.Member), identity("b", trust.ReadWrite)
+	port := startPort(t, server)
+	among := new(rpc.Conns)
+	c := rpctest.Dial(t, port.Addr().String(), rpc.ClientConfig{TLS: client.ClientConfig("a", rpc.HTTP2), Among: among})
+	ask := func() error {
+		_, _, err := call(t.Context(), c, "", nil)
+		return err
+	}
+	open := func() (n int) {
+		among.Drop(func(tls.ConnectionState) bool { n++; return false })
+		return n
+	}
+	for range 4 { // over both of its connections
+		if err := ask(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := open(); n != 2 {
+		t.Errorf("%d connections are open", n)
+	}
+	if err := client.Trust(client.Authorities(), []string{server.Serial()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(); err != nil {
+		t.Errorf("before it is dropped: %v", err)
+	}
+	among.Drop(func(cs tls.ConnectionState) bool { _, err := client.Peer(cs); return err != nil })
+	for end := time.Now().Add(10 * time.Second); open() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("connections to a machine that was turned out stay open")
+		}
+	}
+	if err := ask(); !errors.Is(err, rpc.ErrDown) {
+		t.Errorf("a machine that was turned out answers: %v", err)
+	}
+}
