@@ -169,12 +169,8 @@ func NeedRoot(tb testing.TB) {
 // NeedFuse skips the test when nothing can be mounted here.
 func NeedFuse(tb testing.TB) {
 	tb.Helper()
-	if os.Geteuid() != 0 { // fusermount3 opens the device, as root
-		if _, err := os.Stat("/dev/fuse"); err != nil {
-			tb.Skipf("FUSE is not available: %v", err)
-		}
+	if os.Geteuid() != 0 { // fusermount3 opens the device too, with the user's rights
 		Need(tb, "fusermount3")
-		return
 	}
 	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if err != nil {
