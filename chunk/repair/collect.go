@@ -2,8 +2,11 @@ package repair
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"dos/chunk"
@@ -71,16 +74,12 @@ func (r *Repairer) bury(ctx context.Context, before time.Time) (int, error) {
 			}
 		}
 	}
-	for id, list := range shards {
-		s, live := r.config.Cluster.Store(id)
-		if !live {
-			continue
-		}
-		if err := s.Delete(ctx, list...); err != nil {
+	r.deleteAll(ctx, shards, func(id chunk.StoreID, err error) {
+		if err != nil && !errors.Is(err, errAway) {
 			slog.Warn("repair: delete of dead shards failed", "store", id, "err", err)
-			r.queue.again()
+			r.queue.again(true)
 		}
-	}
+	})
 	if err := r.config.Table.Bury(ctx, ids); err != nil {
 		return 0, err
 	}
@@ -88,18 +87,43 @@ func (r *Repairer) bury(ctx context.Context, before time.Time) (int, error) {
 	return len(ids), nil
 }
 
+// deleteAll deletes shards from several stores at the same time, and says what
+// became of each.
+func (r *Repairer) deleteAll(ctx context.Context, shards map[chunk.StoreID][]chunk.ID, done func(chunk.StoreID, error)) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for id, list := range shards {
+		wg.Go(func() {
+			err := r.ask(ctx, id, r.config.Slow, func(ctx context.Context, s chunk.Store) error {
+				return s.Delete(ctx, list...)
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			done(id, err)
+		})
+	}
+	wg.Wait()
+}
+
 // nearlyFull reports whether some live store is short of space.
 func (r *Repairer) nearlyFull(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, collectEvery)
-	defer cancel()
+	var low atomic.Bool
+	var wg sync.WaitGroup
 	for _, id := range r.config.Cluster.Stores() {
-		s, live := r.config.Cluster.Store(id)
-		if !live {
+		if _, live := r.config.Cluster.Store(id); !live {
 			continue
 		}
-		if u, err := s.Usage(ctx); err == nil && u.Free < u.Capacity/lowShare {
-			return true
-		}
+		wg.Go(func() {
+			var u chunk.Usage
+			err := r.ask(ctx, id, r.glance(id), func(ctx context.Context, s chunk.Store) (err error) {
+				u, err = s.Usage(ctx)
+				return err
+			})
+			if err == nil && u.Free < u.Capacity/lowShare {
+				low.Store(true)
+			}
+		})
 	}
-	return false
+	wg.Wait()
+	return low.Load()
 }

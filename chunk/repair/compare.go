@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
+	"maps"
 	"time"
 
 	"dos/chunk"
@@ -17,6 +17,9 @@ const (
 	// strayMax bounds the listed shards without a row that wait for an answer
 	// of Table.Unnamed.
 	strayMax = 1024
+	// extrasMax bounds the shards that are known to be too many. What does not fit
+	// is deleted later.
+	extrasMax = 1 << 16
 	// often is the least time between comparisons without a reason; they run
 	// one in share of the time at most.
 	often = time.Minute
@@ -62,8 +65,7 @@ func (r *Repairer) await(ctx context.Context, next *time.Timer) {
 			}
 			return
 		case <-tick.C: // what did not fit into the queue is looked for again
-			busy, dropped := r.queue.busy()
-			if busy == 0 && dropped > 0 && r.rest(r.config.Retry) <= 0 {
+			if q := r.queue.backlog(); q.items == 0 && q.dropped+q.later > 0 && r.rest(r.config.Retry) <= 0 {
 				return
 			}
 		}
@@ -82,6 +84,9 @@ func (r *Repairer) pause(ok bool) time.Duration {
 	if r.last.short > 0 && len(r.away) == 0 {
 		return min(r.config.Every, max(oftenShort, shareShort*took))
 	}
+	if r.last.young {
+		return min(r.config.Every, max(settle, shareShort*took))
+	}
 	return min(r.config.Every, max(often, share*took))
 }
 
@@ -98,9 +103,9 @@ func (r *Repairer) rest(least time.Duration) time.Duration {
 func (r *Repairer) compare(ctx context.Context) bool {
 	r.mu.Lock()
 	r.passes++
-	p := &pass{number: r.passes, epoch: r.epoch, started: time.Now()}
+	p := &pass{number: r.passes, epoch: r.epoch, started: time.Now(), stores: make(map[chunk.StoreID]*holding)}
 	r.current = p
-	r.lostLogged = 0
+	r.lines = 0
 	r.mu.Unlock()
 	r.queue.clearDropped()
 
@@ -115,6 +120,11 @@ func (r *Repairer) compare(ctx context.Context) bool {
 	defer r.mu.Unlock()
 	p.failed, p.ended = err != nil, time.Now()
 	r.last, r.current = *p, nil
+	if err == nil || m.whole {
+		for id, listed := range m.listed {
+			p.holding(id).listed = listed && m.whole
+		}
+	}
 	if err == nil && p.counts[lost] > 0 {
 		slog.Error("repair: stripes have lost more shards than their code allows", "stripes", p.counts[lost], "away", len(r.away))
 	}
@@ -128,22 +138,25 @@ type comparison struct {
 	cursors []*cursor
 	listed  map[chunk.StoreID]bool // stores whose list has not failed so far
 	failed  []error
+	whole   bool // the table has been read to its end
 
+	extras  map[extra]time.Time        // as Repairer.extras, of those seen this time
 	strays  map[chunk.StripeID][]extra // listed, but without a row
 	waiting int                        // shards in strays
 }
 
 func (m *comparison) run(ctx context.Context) error {
 	m.strays, m.listed = make(map[chunk.StripeID][]extra), make(map[chunk.StoreID]bool)
+	m.extras = make(map[extra]time.Time)
 	defer func() {
 		for _, c := range m.cursors {
 			c.close()
 		}
 	}()
 	for _, id := range m.r.config.Cluster.Stores() {
-		if s, live := m.r.config.Cluster.Store(id); live {
+		if _, live := m.r.config.Cluster.Store(id); live {
 			m.listed[id] = true
-			m.cursors = append(m.cursors, open(ctx, id, s, m.r.config.Timeout))
+			m.cursors = append(m.cursors, m.r.open(ctx, id))
 		} else {
 			m.r.missed(id)
 		}
@@ -167,6 +180,7 @@ func (m *comparison) run(ctx context.Context) error {
 		}
 		more = more && len(list) > 0
 	}
+	m.whole = true
 	for _, c := range m.cursors { // beyond the last row
 		if err := m.skip(ctx, c, 0); err != nil {
 			return err
@@ -175,7 +189,13 @@ func (m *comparison) run(ctx context.Context) error {
 	if err := m.flush(ctx); err != nil {
 		return err
 	}
-	return errors.Join(m.failed...)
+	err := errors.Join(m.failed...)
+	if err == nil || len(m.r.extras)+len(m.extras) > extrasMax {
+		m.r.extras = m.extras
+	} else { // what was not seen may be there
+		maps.Copy(m.r.extras, m.extras)
+	}
+	return err
 }
 
 func (m *comparison) stripes(ctx context.Context, after chunk.StripeID) ([]chunk.Stripe, bool, error) {
@@ -200,34 +220,90 @@ func (m *comparison) stripe(ctx context.Context, s chunk.Stripe) error {
 			i := int(c.info.ID.Index)
 			switch {
 			case i >= len(s.Stores) || s.Stores[i] != c.store:
-				extras = append(extras, extra{c.store, c.info.ID})
+				if e := (extra{c.store, c.info.ID}); m.old(e) {
+					extras = append(extras, e)
+				}
 			case c.info.Size == size:
 				found |= 1 << i
 			}
-			m.next(c)
+			m.next(ctx, c)
 		}
 	}
+	it := &item{stripe: s.ID, extras: extras, pass: m.pass.number}
 	missing, actionable := 0, len(extras) > 0
 	for i, id := range s.Stores {
 		if found>>i&1 == 1 {
 			continue
 		}
 		missing++
-		if m.listed[id] || m.r.movable(id) && len(m.r.spares(s)) > 0 {
+		switch {
+		case m.listed[id]:
 			actionable = true
+		case m.r.movable(id):
+			regular, spares := m.r.places(s)
+			actionable = m.soon(len(regular)+len(spares) > 0) || actionable
 		}
 	}
-	class := classOf(s.Code, missing)
+	it.class = classOf(s.Code, missing)
+	it.left = int(s.Code.M) - missing
+	if missing == 0 {
+		how, move := m.r.toMove(s, found)
+		it.calm, it.left = true, how
+		actionable = m.soon(move) || actionable
+	}
+	m.count(s, it.class, found)
+	if actionable {
+		m.r.queue.add(it)
+	}
+	return nil
+}
+
+// soon is whether a move that is wanted may be made now. If not, the next
+// comparison comes soon.
+func (m *comparison) soon(wanted bool) bool {
+	if wanted && !m.r.mayMove() {
+		m.pass.young = true
+		return false
+	}
+	return wanted
+}
+
+// old reports whether a shard that the table has elsewhere has been there for
+// long enough to be deleted. A store that is leaving keeps what it has.
+func (m *comparison) old(e extra) bool {
+	if m.r.isLeaving(e.store) {
+		return false
+	}
+	first, seen := m.r.extras[e]
+	if !seen {
+		first = time.Now()
+	}
+	if len(m.extras) < extrasMax {
+		m.extras[e] = first
+	}
+	if time.Since(first) < settle {
+		m.pass.young = true
+		return false
+	}
+	return true
+}
+
+// count counts a stripe.
+func (m *comparison) count(s chunk.Stripe, c class, found uint32) {
 	m.r.mu.Lock()
-	m.pass.counts[class]++
+	defer m.r.mu.Unlock()
+	m.pass.counts[c]++
 	if short(s, m.r.config.Cluster.Code()) {
 		m.pass.short++
 	}
-	m.r.mu.Unlock()
-	if actionable {
-		m.r.queue.add(&item{stripe: s.ID, left: int(s.Code.M) - missing, extras: extras, pass: m.pass.number, class: class})
+	size := int64(s.Code.Cell(int(s.Len)))
+	for i, id := range s.Stores {
+		h := m.pass.holding(id)
+		h.shards, h.bytes = h.shards+1, h.bytes+size
+		if found>>i&1 == 0 {
+			h.missing++
+		}
 	}
-	return nil
 }
 
 // short reports whether a stripe should have a wider code.
@@ -240,8 +316,8 @@ func short(s chunk.Stripe, want chunk.Code) bool {
 
 // next moves a cursor. One that fails is at its end, and the comparison has
 // not seen everything.
-func (m *comparison) next(c *cursor) {
-	if err := c.next(); err != nil {
+func (m *comparison) next(ctx context.Context, c *cursor) {
+	if err := c.next(ctx); err != nil {
 		m.listed[c.store] = false
 		m.failed = append(m.failed, fmt.Errorf("list of store %d: %w", c.store, err))
 	}
@@ -251,12 +327,12 @@ func (m *comparison) next(c *cursor) {
 // passes has no row.
 func (m *comparison) skip(ctx context.Context, c *cursor, to chunk.StripeID) error {
 	if !c.begun {
-		m.next(c)
+		m.next(ctx, c)
 	}
 	for c.ok && (to == 0 || c.info.ID.Stripe < to) {
 		m.strays[c.info.ID.Stripe] = append(m.strays[c.info.ID.Stripe], extra{c.store, c.info.ID})
 		m.waiting++
-		m.next(c)
+		m.next(ctx, c)
 		if m.waiting >= strayMax {
 			if err := m.flush(ctx); err != nil {
 				return err
@@ -287,54 +363,11 @@ func (m *comparison) flush(ctx context.Context) error {
 			dead[e.store] = append(dead[e.store], e.id)
 		}
 	}
-	for id, shards := range dead {
-		if s, live := m.r.config.Cluster.Store(id); live && s.Delete(ctx, shards...) == nil {
-			m.r.collected(int64(len(shards)), 0)
+	m.r.deleteAll(ctx, dead, func(id chunk.StoreID, err error) {
+		if err == nil {
+			m.r.collected(int64(len(dead[id])), 0)
 		} // else the next comparison finds them
-	}
+	})
 	m.strays, m.waiting = make(map[chunk.StripeID][]extra), 0
 	return nil
-}
-
-// A cursor goes through what one store lists.
-type cursor struct {
-	store chunk.StoreID
-	info  chunk.Info
-	ok    bool // info is valid
-	begun bool
-
-	pull  func() (chunk.Info, error, bool)
-	stop  func()
-	stall *time.Timer // ends a list that does not move
-	limit time.Duration
-	end   context.CancelFunc
-}
-
-func open(ctx context.Context, id chunk.StoreID, s chunk.Store, limit time.Duration) *cursor {
-	ctx, cancel := context.WithCancel(ctx)
-	c := &cursor{store: id, limit: limit, end: cancel}
-	c.stall = time.AfterFunc(limit, cancel)
-	c.stall.Stop()
-	c.pull, c.stop = iter.Pull2(s.List(ctx, chunk.ID{}))
-	return c
-}
-
-func (c *cursor) next() error {
-	c.begun = true
-	c.stall.Reset(c.limit)
-	info, err, ok := c.pull()
-	c.stall.Stop()
-	last := c.info
-	c.info, c.ok = info, ok && err == nil
-	if c.ok && last.ID.Stripe != 0 && info.ID.Compare(last.ID) <= 0 {
-		c.ok = false
-		err = fmt.Errorf("%v follows %v", info.ID, last.ID)
-	}
-	return err
-}
-
-func (c *cursor) close() {
-	c.stop()
-	c.stall.Stop()
-	c.end()
 }

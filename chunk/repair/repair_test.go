@@ -26,6 +26,7 @@ type table struct {
 	dead  map[chunk.StripeID]time.Time
 	low   chunk.StripeID // IDs below it that have no row are garbage
 	fail  error
+	slow  time.Duration // how long it takes before a move is made
 	moves []Move
 }
 
@@ -50,6 +51,10 @@ func (t *table) Stripes(ctx context.Context, after chunk.StripeID, limit int) ([
 }
 
 func (t *table) Move(ctx context.Context, moves []Move) error {
+	t.mu.Lock()
+	slow := t.slow
+	t.mu.Unlock()
+	time.Sleep(slow)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, m := range moves {
@@ -100,6 +105,13 @@ func (t *table) Unnamed(ctx context.Context, ids []chunk.StripeID) ([]chunk.Stri
 	return list, t.fail
 }
 
+func (t *table) row(id chunk.StripeID) (chunk.Stripe, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s, ok := t.rows[id]
+	return s, ok
+}
+
 func (t *table) set(f func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -109,7 +121,7 @@ func (t *table) set(f func()) {
 // A bench is a cluster with stripes and a Repairer that runs.
 type bench struct {
 	*testing.T
-	cluster *stripetest.Cluster
+	cluster *ruled
 	table   *table
 	path    *stripe.Path
 	repair  *Repairer
@@ -121,10 +133,16 @@ var wanted = chunk.Code{K: 4, M: 2}
 // run calls f within a bubble of fake time, with n stores.
 func run(t *testing.T, n int, f func(b *bench)) {
 	t.Helper()
+	runWith(t, n, func(c *ruled) Cluster { return c.Cluster }, f)
+}
+
+// runWith lets the Repairer see another cluster.
+func runWith(t *testing.T, n int, seen func(*ruled) Cluster, f func(b *bench)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{T: t, cluster: stripetest.New(n, wanted), table: newTable(), data: make(map[chunk.StripeID][]byte)}
+		b := &bench{T: t, cluster: &ruled{Cluster: stripetest.New(n, wanted)}, table: newTable(), data: make(map[chunk.StripeID][]byte)}
 		var err error
-		if b.repair, err = New(Config{Cluster: b.cluster, Table: b.table}); err != nil {
+		if b.repair, err = New(Config{Cluster: seen(b.cluster), Table: b.table}); err != nil {
 			t.Fatal(err)
 		}
 		if b.path, err = stripe.New(stripe.Config{Cluster: b.cluster, IDs: b.cluster, Damaged: b.repair.Damaged}); err != nil {
@@ -215,6 +233,33 @@ func (b *bench) checkStored() {
 	}
 	if total != want {
 		b.Errorf("%d good shards on the stores, want %d", total, want)
+	}
+}
+
+// excess counts the shards on the stores that no row has there.
+func (b *bench) excess() int {
+	n := 0
+	for _, id := range b.cluster.Stores() {
+		for _, info := range b.cluster.Faulty(id).Shards() {
+			if s, ok := b.table.row(info.ID.Stripe); !ok || s.Stores[info.ID.Index] != id {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// checkHome holds each row to the regular members of its group.
+func (b *bench) checkHome() {
+	b.Helper()
+	for id := range b.data {
+		row, _ := b.table.row(id)
+		members := b.cluster.Group(id).Members[:wanted.Shards()]
+		for i, store := range row.Stores {
+			if !slices.Contains(members, store) {
+				b.Errorf("stripe %d: shard %d is on store %d, not on one of %v", id, i, store, members)
+			}
+		}
 	}
 }
 
@@ -341,9 +386,10 @@ func TestMove(t *testing.T) {
 		b.checkData()
 		b.cluster.Faulty(1).Down(false)
 		b.cluster.Faulty(3).Down(false)
-		b.until(time.Minute, "clean", func(s Status) bool { return s.Complete && s.Collected > 0 })
+		b.until(5*time.Minute, "clean", func(s Status) bool { return s.Complete && b.excess() == 0 })
 		b.checkStored()
 		b.checkData()
+		b.checkHome()
 	})
 }
 
@@ -561,8 +607,8 @@ func TestOrder(t *testing.T) {
 	if want := []chunk.StripeID{5, 3, 6, 4, 1, 2}; !slices.Equal(got, want) {
 		t.Errorf("order %v, want %v", got, want)
 	}
-	if n, _ := q.busy(); n != 0 {
-		t.Errorf("%d items left", n)
+	if left := q.backlog(); left.items != 0 || left.calm != 0 {
+		t.Errorf("left: %+v", left)
 	}
 }
 
@@ -572,8 +618,8 @@ func TestQueueIsBounded(t *testing.T) {
 	for i := range chunk.StripeID(queueMax + 100) {
 		q.add(&item{stripe: i + 1, left: 1})
 	}
-	if n, dropped := q.busy(); n != queueMax || dropped != 100 {
-		t.Errorf("%d items, %d dropped, want %d and 100", n, dropped, queueMax)
+	if b := q.backlog(); b.items != queueMax || b.dropped != 100 {
+		t.Errorf("%+v, want %d items and 100 dropped", b, queueMax)
 	}
 	if !q.add(&item{stripe: 1 << 40, left: 0}) {
 		t.Error("an endangered stripe did not find room")

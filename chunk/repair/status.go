@@ -1,6 +1,8 @@
 package repair
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"dos/chunk"
@@ -36,8 +38,26 @@ type pass struct {
 	epoch          uint64 // when it began
 	counts         [classes]int64
 	short          int64
+	stores         map[chunk.StoreID]*holding
+	young          bool // something was left to be done soon
 	failed         bool // it could not see everything
 	started, ended time.Time
+}
+
+// A holding is what the table names on one store.
+type holding struct {
+	shards, bytes int64
+	missing       int64 // of the shards, were not there
+	listed        bool  // what is there was seen as a whole
+}
+
+func (p *pass) holding(id chunk.StoreID) *holding {
+	h := p.stores[id]
+	if h == nil {
+		h = new(holding)
+		p.stores[id] = h
+	}
+	return h
 }
 
 func (p *pass) total() int64 {
@@ -83,6 +103,8 @@ type Status struct {
 	Collected int64     // shards of no stripe, deleted since the start
 	Buried    int64     // dead stripes deleted since the start
 	LastFull  time.Time // when redundancy was last known to be full
+	Moving    int64     // of Queued, whole stripes of which shards are to lie elsewhere
+	Leaving   []Leaving // stores that are to be emptied, by ID
 	Running   bool      // a comparison runs or stripes are being rebuilt
 	// Complete says that redundancy is full: a comparison that began after
 	// the last change of any store saw everything, every shard was there or
@@ -90,9 +112,18 @@ type Status struct {
 	Complete bool
 }
 
+// Leaving is what is still named on a store that is to be emptied.
+type Leaving struct {
+	Store  chunk.StoreID
+	Shards int64
+	Bytes  int64
+	Left   time.Duration // about, until there is none; zero if that is not known
+}
+
 // Status returns the present state.
 func (r *Repairer) Status() Status {
-	busy, dropped := r.queue.busy()
+	q := r.queue.backlog()
+	busy := q.items
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := &r.last
@@ -102,11 +133,11 @@ func (r *Repairer) Status() Status {
 	s := Status{
 		Stripes: p.total(), Full: p.counts[full], Degraded: p.counts[degraded],
 		Endangered: p.counts[endangered], Lost: p.counts[lost], Short: p.short,
-		Queued:  int64(busy),
+		Queued: int64(busy), Moving: int64(q.calm),
 		Rebuilt: r.done.rebuilt, Bytes: r.done.bytes, Collected: r.done.collected, Buried: r.done.buried,
 		LastFull: r.done.lastFull,
 		Running:  r.current != nil || busy > 0,
-		Complete: r.complete(busy, dropped),
+		Complete: r.complete(q),
 	}
 	if busy > 0 && !r.spell.began.IsZero() {
 		took := max(time.Since(r.spell.began), time.Millisecond)
@@ -115,27 +146,66 @@ func (r *Repairer) Status() Status {
 			s.Left = time.Duration(float64(took) / float64(s.Done) * float64(busy))
 		}
 	}
+	for _, id := range slices.Sorted(maps.Keys(r.leaving)) {
+		l := Leaving{Store: id}
+		if h := p.stores[id]; h != nil {
+			l.Shards, l.Bytes = h.shards, h.bytes
+		}
+		if s.Rate > 0 {
+			l.Left = time.Duration(float64(l.Bytes) / float64(s.Rate) * float64(time.Second))
+		}
+		s.Leaving = append(s.Leaving, l)
+	}
 	return s
 }
 
+// UpToDate reports whether a store that was away has everything that the table
+// names there: a comparison that began after its return has seen that.
+func (r *Repairer) UpToDate(id chunk.StoreID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, away := r.away[id]
+	if away || r.last.number == 0 || r.last.started.Before(r.back[id]) {
+		return false
+	}
+	h := r.last.stores[id]
+	return h != nil && h.listed && h.missing == 0
+}
+
 // complete reports whether redundancy is known to be full. Called with mu held.
-func (r *Repairer) complete(busy, dropped int) bool {
+func (r *Repairer) complete(q backlog) bool {
 	return r.last.number != 0 && r.last.epoch == r.epoch && !r.last.failed &&
-		busy == 0 && dropped == 0 && r.last.counts[full] == r.last.total()
+		q.items == q.calm && q.dropped == 0 && r.last.counts[full] == r.last.total()
 }
 
 // noteFull notes the time if redundancy is full now.
 func (r *Repairer) noteFull() {
-	busy, dropped := r.queue.busy()
+	q := r.queue.backlog()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.complete(busy, dropped) {
+	if r.complete(q) {
 		r.done.lastFull = time.Now()
 	}
 }
 
-// settle says what became of an item: its class now, or that it is gone.
-func (r *Repairer) settle(it *item, now class, gone bool) {
+// moved counts shards of an item that the table has elsewhere now.
+func (r *Repairer) moved(it *item, moves []Move, size int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range []*pass{&r.last, r.current} {
+		if p == nil || it.pass == 0 || p.number != it.pass {
+			continue
+		}
+		for _, m := range moves {
+			from, to := p.holding(m.From), p.holding(m.To)
+			from.shards, from.bytes = from.shards-1, from.bytes-size
+			to.shards, to.bytes = to.shards+1, to.bytes+size
+		}
+	}
+}
+
+// finish says what became of an item: its class now, or that it is gone.
+func (r *Repairer) finish(it *item, now class, gone bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range []*pass{&r.last, r.current} {
@@ -151,4 +221,37 @@ func (r *Repairer) settle(it *item, now class, gone bool) {
 		r.epoch++ // the counts do not know of it
 		r.signal()
 	}
+}
+
+func (r *Repairer) rebuilt(bytes int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done.rebuilt++
+	r.done.bytes += bytes
+	r.spell.bytes += bytes
+}
+
+// begin and end are called before and after work on a stripe.
+func (r *Repairer) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spell.began.IsZero() {
+		r.spell.began = time.Now()
+	}
+}
+
+func (r *Repairer) end() {
+	q := r.queue.backlog()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spell.stripes++; q.items == 0 {
+		r.spell = spell{}
+	}
+}
+
+func (r *Repairer) collected(shards, stripes int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done.collected += shards
+	r.done.buried += stripes
 }

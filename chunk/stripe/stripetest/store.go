@@ -3,6 +3,7 @@ package stripetest
 import (
 	"context"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,9 @@ type Store struct {
 	deaf     bool              // hangs longer than the context; guarded by mu
 	slow     time.Duration     // guarded by mu
 	capacity int64             // guarded by mu
+	breaks   int               // entries after which a list breaks, 0 for none; guarded by mu
+	late     time.Duration     // after which a Delete that was given up is done all the same; guarded by mu
+	deleting func(chunk.ID)    // guarded by mu
 }
 
 func newStore() *Store {
@@ -72,6 +76,16 @@ func (s *Store) Resume() {
 		}
 	})
 }
+
+// BreakLists makes each list fail after n entries, as when its connection
+// breaks; 0 ends it.
+func (s *Store) BreakLists(n int) { s.set(func() { s.breaks = n }) }
+
+// LateDeletes makes Delete time out, and be done d later all the same; 0 ends it.
+func (s *Store) LateDeletes(d time.Duration) { s.set(func() { s.late = d }) }
+
+// Deleting has f called with each shard that is about to be deleted and is there.
+func (s *Store) Deleting(f func(chunk.ID)) { s.set(func() { s.deleting = f }) }
 
 // Lose empties the store.
 func (s *Store) Lose() {
@@ -204,11 +218,27 @@ func (s *Store) Delete(ctx context.Context, ids ...chunk.ID) error {
 	if err != nil {
 		return err
 	}
-	s.set(func() {
-		for _, id := range ids {
-			delete(s.corrupt, id)
+	s.mu.Lock()
+	late := s.late
+	s.mu.Unlock()
+	if late > 0 {
+		ids := slices.Clone(ids)
+		time.AfterFunc(late, func() { _ = s.remove(context.Background(), m, ids) })
+		return context.DeadlineExceeded
+	}
+	return s.remove(ctx, m, ids)
+}
+
+func (s *Store) remove(ctx context.Context, m *mem.Store, ids []chunk.ID) error {
+	for _, id := range ids {
+		s.mu.Lock()
+		deleting := s.deleting
+		s.mu.Unlock()
+		if _, err := m.Stat(ctx, id); err == nil && deleting != nil {
+			deleting(id)
 		}
-	})
+		s.set(func() { delete(s.corrupt, id) })
+	}
 	return m.Delete(ctx, ids...)
 }
 
@@ -220,7 +250,18 @@ func (s *Store) List(ctx context.Context, from chunk.ID) iter.Seq2[chunk.Info, e
 			yield(chunk.Info{}, err)
 			return
 		}
-		m.List(ctx, from)(yield)
+		s.mu.Lock()
+		left := s.breaks
+		s.mu.Unlock()
+		for info, err := range m.List(ctx, from) {
+			if !yield(info, err) {
+				return
+			}
+			if left--; left == 0 {
+				yield(chunk.Info{}, chunk.ErrLost)
+				return
+			}
+		}
 	}
 }
 
