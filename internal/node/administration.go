@@ -5,9 +5,10 @@ import (
 	"io"
 
 	"dos/chunk"
+	"dos/internal/admin"
 )
 
-// administration is what dosctl can ask; it implements admin.Service.
+// administration is what dosctl can ask; it implements admin.Data.
 type administration struct{ e *Embedded }
 
 func (a administration) Status(ctx context.Context) (any, error) { return a.e.Status(ctx) }
@@ -16,16 +17,16 @@ func (a administration) Events(_ context.Context, after uint64) (any, error) {
 	return a.e.events.After(after), nil
 }
 
-func (a administration) Fsck(ctx context.Context, data bool, say func(string)) (int, error) {
-	return a.e.fsck(ctx, data, say)
+func (a administration) Fsck(ctx context.Context, data bool, to admin.Report) (int, error) {
+	return a.e.fsck(ctx, data, to)
 }
 
 func (a administration) Dump(_ context.Context, w io.Writer) error {
 	return a.e.meta.Replica().Dump(w)
 }
 
-func (a administration) Scrub(ctx context.Context, say func(string)) (int, error) {
-	return a.e.stores.scrub(ctx, say)
+func (a administration) Scrub(ctx context.Context, to admin.Report) (int, error) {
+	return a.e.stores.scrub(ctx, to)
 }
 
 func (a administration) Replace(_ context.Context, store uint32) error {

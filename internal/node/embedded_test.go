@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dos/chunk"
+	"dos/internal/admin"
 	"dos/meta"
 	metanode "dos/meta/node"
 	"dos/meta/replica"
@@ -116,10 +117,15 @@ func states(s cluster.Status, state string) (n int) {
 	return n
 }
 
+// reportTo notes the lines of a report.
+func reportTo(said *strings.Builder) admin.Report {
+	return admin.Report{Say: func(line string) { said.WriteString(line + "\n") }, At: func(int64, int64) {}}
+}
+
 func check(t *testing.T, e *Embedded) {
 	t.Helper()
 	var said strings.Builder
-	n, err := e.fsck(t.Context(), true, func(line string) { said.WriteString(line + "\n") })
+	n, err := e.fsck(t.Context(), true, reportTo(&said))
 	if n != 0 || err != nil {
 		t.Errorf("fsck: %d problems, %v\n%s", n, err, &said)
 	}
@@ -295,7 +301,7 @@ func TestRestart(t *testing.T) {
 		stop()
 	}
 	var said strings.Builder
-	n, err := FsckOffline(t.Context(), dir, FsckOptions{Data: true}, func(line string) { said.WriteString(line + "\n") })
+	n, err := FsckOffline(t.Context(), dir, FsckOptions{Data: true}, reportTo(&said))
 	if n != 0 || err != nil || !strings.Contains(said.String(), "clean") {
 		t.Errorf("offline: %d problems, %v\n%s", n, err, &said)
 	}
@@ -345,7 +351,7 @@ func TestOldDump(t *testing.T) {
 			if err := replica.Restore(c, dump); err != nil { // stands for metadata that has lost its end
 				t.Fatal(err)
 			}
-			if _, err := FsckOffline(t.Context(), dir, FsckOptions{Salvage: true}, func(string) {}); err != nil {
+			if _, err := FsckOffline(t.Context(), dir, FsckOptions{Salvage: true}, reportTo(new(strings.Builder))); err != nil {
 				t.Fatal(err)
 			}
 		}},

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"time"
 
 	"dos/chunk"
+	"dos/internal/admin"
 	"dos/meta/client"
 	"dos/meta/namespace"
 	metanode "dos/meta/node"
@@ -21,15 +23,26 @@ const problemsShown = 1000
 
 // A checker goes through everything that is stored.
 type checker struct {
-	e        *Embedded
-	data     bool // read and verify each shard too
-	say      func(string)
+	meta    *replica.Replica // that leads
+	stores  wholeCluster
+	where   func(chunk.StoreID) string // for people
+	stripes client.Stripes
+	data    bool // read and verify each shard too
+	to      admin.Report
+
 	problems int
+	all, at  int64     // stripes: that there are, and that were looked at
+	told     time.Time // when how many was told last
 }
 
-// fsck checks the tree, then that each stripe has its shards.
-func (e *Embedded) fsck(ctx context.Context, data bool, say func(string)) (int, error) {
-	c := &checker{e: e, data: data, say: say}
+// fsck checks the embedded cluster.
+func (e *Embedded) fsck(ctx context.Context, data bool, to admin.Report) (int, error) {
+	c := &checker{meta: e.meta.Replica(), stores: e.whole, where: e.stores.where, stripes: e.stripes(), data: data, to: to}
+	return c.run(ctx)
+}
+
+// run checks the tree, then that each stripe has its shards.
+func (c *checker) run(ctx context.Context) (int, error) {
 	if err := c.tree(ctx); err != nil {
 		return c.problems, err
 	}
@@ -37,30 +50,45 @@ func (e *Embedded) fsck(ctx context.Context, data bool, say func(string)) (int, 
 		return c.problems, err
 	}
 	if c.problems > problemsShown {
-		say(fmt.Sprintf("… and %d more", c.problems-problemsShown))
+		c.say("… and %d more", c.problems-problemsShown)
 	}
 	if c.problems == 0 {
-		say("clean")
+		c.say("clean")
 	} else {
-		say(fmt.Sprintf("%d problems", c.problems))
+		c.say("%d problems", c.problems)
 	}
 	return c.problems, nil
 }
 
+func (c *checker) say(format string, args ...any) { c.to.Say(fmt.Sprintf(format, args...)) }
+
 func (c *checker) problem(format string, args ...any) {
 	if c.problems++; c.problems <= problemsShown {
-		c.say(fmt.Sprintf(format, args...))
+		c.say(format, args...)
+	}
+}
+
+// tellEvery is the least time between two reports of how far something is.
+const tellEvery = 200 * time.Millisecond
+
+// looked notes that a stripe was looked at.
+func (c *checker) looked() {
+	c.at++
+	if now := time.Now(); now.Sub(c.told) >= tellEvery {
+		c.told = now
+		c.to.At(c.at, max(c.all, c.at))
 	}
 }
 
 // tree checks the metadata as it is at one moment.
 func (c *checker) tree(ctx context.Context) error {
-	return c.e.meta.Replica().View(ctx, func(r state.Reader) error {
+	return c.meta.View(ctx, func(r state.Reader) error {
 		n := namespace.Check(r, func(problem string) { c.problem("%s", problem) })
-		c.say(fmt.Sprintf("tree: %d files, %d directories, %d symlinks, %d special, %d names, %d attributes, %d unlinked but open, %d being removed",
-			n.Files, n.Dirs, n.Symlinks, n.Special, n.Entries, n.Xattrs, n.Orphans, n.Purging))
-		c.say(fmt.Sprintf("data: %d bytes in %d extents (%d inline), %d stripes, %d of them waiting to be deleted",
-			n.Bytes, n.Extents, n.Inline, n.Stripes, n.Dead))
+		c.all = int64(n.Stripes)
+		c.say("tree: %d files, %d directories, %d symlinks, %d special, %d names, %d attributes, %d unlinked but open, %d being removed",
+			n.Files, n.Dirs, n.Symlinks, n.Special, n.Entries, n.Xattrs, n.Orphans, n.Purging)
+		c.say("data: %d bytes in %d extents (%d inline), %d stripes, %d of them waiting to be deleted",
+			n.Bytes, n.Extents, n.Inline, n.Stripes, n.Dead)
 		return nil
 	})
 }
@@ -88,12 +116,12 @@ func (c *cursor) step() error {
 // order of the stripes' IDs, so one walk over all of them does.
 func (c *checker) shards(ctx context.Context) error {
 	cursors := make(map[chunk.StoreID]*cursor)
-	for _, id := range c.e.whole.Stores() {
+	for _, id := range c.stores.Stores() {
 		cur := &cursor{id: id}
 		cursors[id] = cur
-		s, live := c.e.stores.Store(id)
+		s, live := c.stores.Store(id)
 		if !live {
-			c.problem("store %d (%s) is not there", id, c.e.stores.where(id))
+			c.problem("store %d (%s) is not there", id, c.where(id))
 			continue
 		}
 		cur.store = s
@@ -105,14 +133,14 @@ func (c *checker) shards(ctx context.Context) error {
 	}
 	var counts struct{ stripes, shards, missing, bad, unnamed int }
 	var after chunk.StripeID
-	client := c.e.stripes()
 	for {
-		page, err := client.Stripes(ctx, after, namespace.ListMax, chunk.Code{})
+		page, err := c.stripes.Stripes(ctx, after, namespace.ListMax, chunk.Code{})
 		if err != nil {
 			return err
 		}
 		for _, row := range page.Stripes {
 			counts.stripes++
+			c.looked()
 			for i, home := range row.Stripe.Stores {
 				counts.shards++
 				id := chunk.ID{Stripe: row.Stripe.ID, Index: uint8(i)}
@@ -174,15 +202,15 @@ func (c *checker) shards(ctx context.Context) error {
 	if c.data {
 		checked = "read and verified"
 	}
-	c.say(fmt.Sprintf("shards: %d stripes with %d shards, %d %s, %d missing, %d bad; %d others are garbage or new",
-		counts.stripes, counts.shards, counts.shards-counts.missing-counts.bad, checked, counts.missing, counts.bad, counts.unnamed))
+	c.say("shards: %d stripes with %d shards, %d %s, %d missing, %d bad; %d others are garbage or new",
+		counts.stripes, counts.shards, counts.shards-counts.missing-counts.bad, checked, counts.missing, counts.bad, counts.unnamed)
 	return nil
 }
 
 // missing looks again for a shard that was not seen, or was found bad: the
 // stripe may have been deleted, moved or mended since its row was read.
 func (c *checker) missing(ctx context.Context, cur *cursor, id chunk.ID) (bool, error) {
-	rows, err := c.e.stripes().Stripe(ctx, id.Stripe)
+	rows, err := c.stripes.Stripe(ctx, id.Stripe)
 	if err != nil {
 		return false, err
 	}
@@ -205,7 +233,7 @@ type FsckOptions struct {
 
 // FsckOffline checks a data directory on which no dos runs. It mends nothing,
 // but opening the metadata applies what its log has.
-func FsckOffline(ctx context.Context, data string, o FsckOptions, say func(string)) (problems int, err error) {
+func FsckOffline(ctx context.Context, data string, o FsckOptions, to admin.Report) (problems int, err error) {
 	awaitGoing(ctx, data)
 	e, err := openEmbedded(ctx, embeddedConfig{data: data, salvage: o.Salvage})
 	if err != nil {
@@ -222,7 +250,7 @@ func FsckOffline(ctx context.Context, data string, o FsckOptions, say func(strin
 	if err := e.stores.Ready(ctx); err != nil {
 		return 0, err
 	}
-	return e.fsck(ctx, o.Data, say)
+	return e.fsck(ctx, o.Data, to)
 }
 
 // Restore makes the metadata of a data directory anew from a dump. The

@@ -294,8 +294,8 @@ func (m *Machine) serveAdmin(ctx context.Context) error {
 		slog.Warn("node: dosctl will need --data", "err", err)
 		remove = func() error { return nil }
 	}
-	handler := admin.Handler(machineAdmin{m})
 	g, ctx := errgroup.WithContext(ctx)
+	handler := admin.Handler(m.adminServices())
 	g.Go(func() error { return serveHTTP(ctx, l, handler) })
 	g.Go(func() error {
 		return serveHTTP(ctx, m.port.Listener(protoAdmin), rights.HTTP(handler, rights.Admin, m.keys))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dos/chunk"
+	"dos/chunk/repair"
 	"dos/meta"
 	"dos/procfs/cluster"
 	"dos/procfs/nodes"
@@ -35,18 +36,26 @@ func (e *Embedded) Status(ctx context.Context) (cluster.Status, error) {
 	return s, nil
 }
 
-// codeOf is the code of a large stripe that is written with so many live stores.
-func codeOf(want chunk.Code, live int) chunk.Code {
-	return chunk.Code{K: uint8(max(0, min(int(want.K), live-int(want.M)))), M: want.M}
+// codeOf says which code a large stripe is written with while so many stores
+// live; nothing if none can be written.
+func codeOf(want chunk.Code, live int) string {
+	if live <= int(want.M) {
+		return ""
+	}
+	return chunk.Code{K: uint8(min(int(want.K), live-int(want.M))), M: want.M}.String()
 }
 
-// spare is how many of the stores may be lost from now on without loss of data.
-func spare(want chunk.Code, live int, full bool) int {
-	n := int(want.M) - (want.Shards() - live)
-	if !full {
-		n = min(n, int(want.M)-1) // something is missing on a store that lives
+// spare is how many of the stores may be lost from now on without loss of data:
+// of all, some live, and how the stripes are.
+func spare(want chunk.Code, all, live int, r repair.Status) int {
+	n := int(want.M)
+	switch {
+	case r.Lost > 0 || r.Endangered > 0:
+		return 0
+	case !r.Complete: // what is away may not be rebuilt, or something is missing where a store lives
+		n = min(n-(all-live), n-1)
 	}
-	return max(0, n)
+	return max(0, min(n, live-1))
 }
 
 // Log and Since implement cluster.Cluster.

@@ -17,6 +17,7 @@ import (
 	"dos/chunk"
 	chunkdisk "dos/chunk/disk"
 	chunknode "dos/chunk/node"
+	"dos/internal/admin"
 	"dos/internal/disk"
 	"dos/meta"
 	"dos/meta/client"
@@ -402,18 +403,47 @@ func device(path string) uint64 {
 
 // scrub reads all stores, one after another: they may share a disk. It returns
 // how many shards were bad.
-func (s *stores) scrub(ctx context.Context, say func(string)) (int, error) {
+func (s *stores) scrub(ctx context.Context, to admin.Report) (int, error) {
+	var all, before int64
+	for _, st := range s.list {
+		if u, err := st.node.Usage(ctx); err == nil {
+			all += u.Shards
+		}
+	}
 	problems := 0
 	for _, st := range s.list {
+		stop := every(tellEvery, func() { to.At(before+min(st.node.Scrubbed().Round.Records, all-before), all) })
 		round, err := st.node.ScrubNow(ctx)
+		stop()
 		if err != nil {
 			return problems, fmt.Errorf("store %d (%s): %w", st.member.ID, st.member.Path, err)
 		}
+		before = min(all, before+round.Records)
 		problems += int(round.Corrupt)
-		say(fmt.Sprintf("store %d: %d shards read, %d bad", st.member.ID, round.Records, round.Corrupt))
+		to.Say(fmt.Sprintf("store %d: %d shards read, %d bad", st.member.ID, round.Records, round.Corrupt))
 	}
 	if problems > 0 {
-		say(fmt.Sprintf("%d bad shards are being rebuilt; see dosctl status", problems))
+		to.Say(fmt.Sprintf("%d bad shards are being rebuilt; see dosctl status", problems))
 	}
 	return problems, nil
+}
+
+// every calls f again and again until the function that it returns is called,
+// which waits for a call under way.
+func every(pause time.Duration, f func()) (stop func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(pause)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				f()
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() { close(quit); <-done }
 }

@@ -115,12 +115,12 @@ func (u *upkeep) shortCode() chunk.Code {
 // status adds what the work knows.
 func (u *upkeep) status(ctx context.Context, s *cluster.Status) {
 	want, live, r := u.all.Code(), u.live(), u.repair.Status()
-	s.Want, s.Code = want.String(), codeOf(want, live).String()
+	s.Want, s.Code = want.String(), codeOf(want, live)
 	s.Stripes = cluster.Redundancy{
 		Full: r.Full, Short: r.Short, Degraded: r.Degraded, Endangered: r.Endangered, Lost: r.Lost,
 	}
 	s.Repair = cluster.Repair{Running: r.Running, Done: r.Done, Total: r.Done + r.Queued, Rate: r.Rate, Left: r.Left.Round(time.Second)}
-	s.Spare = spare(want, live, r.Complete)
+	s.Spare = spare(want, len(u.all.Stores()), live, r)
 	folding := u.fold.Status()
 	s.Fold = cluster.Fold{Waiting: folding.Candidates, Done: folding.Files}
 	if usage, err := u.files.Usage(ctx); err == nil {

@@ -82,15 +82,24 @@ func (v view) stores(ctx context.Context) []cluster.Store {
 
 var errNoCharge = errors.New("no machine is in charge: too few of those with metadata can reach each other")
 
-// chief is the administration of the machine in charge.
-func (v view) chief() (*admin.Client, error) {
+// leader is the machine in charge, if that is another one.
+func (v view) leader() (name, addr string, err error) {
 	for _, known := range v.fleet.Map().Nodes {
 		n, err := v.fleet.Node(known.Name)
 		if err == nil && n.Charge && n.State == cluster.Up {
-			return v.administration(known.Name, known.Addr), nil
+			return known.Name, known.Addr, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: %w", errNoCharge, meta.Unavailable)
+	return "", "", fmt.Errorf("%w: %w", errNoCharge, meta.Unavailable)
+}
+
+// chief is the administration of the machine in charge, which is to answer itself.
+func (v view) chief() (*admin.Client, error) {
+	name, addr, err := v.leader()
+	if err != nil {
+		return nil, err
+	}
+	return v.administration(name, addr).Here(), nil
 }
 
 // administration is that of one machine, over the network.

@@ -18,6 +18,17 @@ var Admin = Methods{
 	"/scrub":   trust.Admin,
 	"/replace": trust.Admin,
 	"/dump":    never,
+
+	"/drain":      trust.Admin,
+	"/remove":     trust.Admin,
+	"/token":      trust.Admin,
+	"/tokens":     trust.Admin,
+	"/untoken":    trust.Admin,
+	"/identities": trust.Admin,
+	"/revoke":     trust.Admin,
+	"/rotate":     trust.Admin,
+	"/retire":     trust.Admin,
+	"/rotation":   trust.Admin,
 }
 
 type connKey struct{}

@@ -39,6 +39,24 @@ func fine() Status {
 	return s
 }
 
+// three is a cluster of three machines with nothing wrong.
+func three() Status {
+	s := fine()
+	s.Name, s.Code, s.Want, s.Spare = "a", "2+1", "2+1", 1
+	s.Stripes = Redundancy{Full: 341}
+	s.Meta = Metadata{Leader: "a", Members: 3, Alive: 3, Term: 3, Applied: 4711}
+	s.Stores = nil
+	for i, name := range []string{"a", "b", "c"} {
+		m := Machine{Name: name, Addr: fmt.Sprintf("10.0.0.%d:7600", i+1), Roles: []string{"meta", "chunk"}, State: Up, Meta: Voter}
+		if name == "a" {
+			m.Meta = Leader
+		}
+		s.Machines = append(s.Machines, m)
+		s.Stores = append(s.Stores, Store{ID: uint32(i + 1), Node: name, Path: "/srv/dos/chunk/0", State: Up, Capacity: 50 << 30, Free: 40 << 30, Used: 768 << 20, Shards: 341})
+	}
+	return s
+}
+
 func cases() map[string]Status {
 	repairing := fine()
 	repairing.Stores[2].State, repairing.Stores[2].Error = Lost, "the folder was deleted\nreally"
@@ -61,14 +79,32 @@ func cases() map[string]Status {
 	leaderless.Meta = Metadata{Members: 3, Alive: 1, Term: 9, Applied: 12}
 
 	empty := Status{Version: "v0.1", Code: "4+2", Want: "4+2", Meta: Metadata{Leader: "n1", Members: 1, Alive: 1}, Fold: Fold{Waiting: 1}}
-	return map[string]Status{"fine": fine(), "repairing": repairing, "lost": lost, "leaderless": leaderless, "empty": empty}
+
+	down := three()
+	down.Machines[2].State, down.Machines[2].Seen = Down, meta.At(began.Add(26*time.Hour-40*time.Second))
+	down.Stores[2].State = Down
+	down.Stripes, down.Spare, down.Code = Redundancy{Endangered: 300, Full: 41}, 0, "1+1"
+	down.Meta.Alive = 2
+
+	first := three()
+	first.Machines, first.Stores, first.Stripes, first.Code, first.Spare = first.Machines[:1], first.Stores[:1], Redundancy{}, "", 0
+	first.Meta = Metadata{Leader: "a", Members: 1, Alive: 1, Term: 2, Applied: 9}
+	first.Used, first.Files, first.Free = 0, 1, 0
+
+	emptying := three()
+	emptying.Machines = append(emptying.Machines, Machine{Name: "d", Addr: "10.0.0.4:7600", Roles: []string{"chunk"}, State: Up, Draining: true, Left: 12})
+	emptying.Stores = append(emptying.Stores, Store{ID: 4, Node: "d", Path: "/srv/dos/chunk/0", State: Up, Used: 1 << 20, Free: 1 << 30, Shards: 14})
+	return map[string]Status{
+		"fine": fine(), "repairing": repairing, "lost": lost, "leaderless": leaderless, "empty": empty,
+		"three": three(), "down": down, "first": first, "emptying": emptying,
+	}
 }
 
 // TestText pins what people and their scripts read. Changing a key breaks scripts.
 func TestText(t *testing.T) {
 	for name, s := range cases() {
 		t.Run(name, func(t *testing.T) {
-			got := s.Health().Line() + "\n" + s.Text()
+			got := s.Health().Line() + "\n" + s.Text() + "\n" + s.Screen()
 			path := filepath.Join("testdata", name+".golden")
 			if *update {
 				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
@@ -114,7 +150,8 @@ func TestJSON(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
-	for name, want := range map[string]string{"fine": OK, "repairing": Degraded, "lost": DataLost, "leaderless": NoQuorum, "empty": OK} {
+	for name, want := range map[string]string{"fine": OK, "repairing": Degraded, "lost": DataLost, "leaderless": NoQuorum, "empty": Degraded,
+		"three": OK, "down": Endangered, "first": Degraded, "emptying": OK} {
 		if got := cases()[name].Health(); got.Word != want {
 			t.Errorf("%s: health %q, want %q", name, got.Word, want)
 		}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"time"
 
 	"dos/meta"
@@ -13,11 +14,12 @@ type Status struct {
 	Version  string     `json:"version"`
 	Since    meta.Time  `json:"since"` // when this node started
 	Now      meta.Time  `json:"now"`
-	Code     string     `json:"code"`  // of new large stripes, now: "4+2"
+	Code     string     `json:"code"`  // of new large stripes, now: "4+2"; empty: none can be written
 	Want     string     `json:"want"`  // what the cluster was made with
 	Spare    int        `json:"spare"` // stores that may be lost from now on without losing data: M, or less
 	Stripes  Redundancy `json:"stripes"`
 	Repair   Repair     `json:"repair"`
+	Machines []Machine  `json:"machines,omitempty"` // none in an embedded cluster
 	Stores   []Store    `json:"stores"`
 	Meta     Metadata   `json:"meta"`
 	Capacity int64      `json:"capacity"` // bytes of data that the stores hold in all, at the code of now
@@ -85,6 +87,9 @@ type Metadata struct {
 	Applied uint64 `json:"applied"`
 }
 
+// Spare is how many of the members may be lost from now on while changes go on.
+func (m Metadata) Spare() int { return max(0, m.Alive-(m.Members/2+1)) }
+
 // Scrub is the reading of every record to find what has rotted.
 type Scrub struct {
 	Done     int64     `json:"done"`     // shards read in this round
@@ -145,10 +150,16 @@ func (s Status) Health() Health {
 	if n := s.Stripes.Short; n > 0 {
 		worse(Degraded, count(n, "stripe")+" with a smaller code than wanted")
 	}
+	if n := len(s.machines(Machine.down)); n > 0 {
+		worse(Degraded, count(int64(n), "machine")+" down")
+	}
 	for _, state := range []string{Lost, Down, Rebuilding} {
-		if n := s.stores(state); n > 0 {
+		if n := s.ailing(state); n > 0 {
 			worse(Degraded, count(int64(n), "store")+" "+state)
 		}
+	}
+	if why := s.tooFew(); why != "" {
+		worse(Degraded, why)
 	}
 	if s.Meta.Leader != "" && s.Meta.Alive < s.Meta.Members {
 		worse(Degraded, count(int64(s.Meta.Members-s.Meta.Alive), "metadata member")+" down")
@@ -164,6 +175,45 @@ func (s Status) stores(state string) int {
 		}
 	}
 	return n
+}
+
+// ailing counts the stores in a state, those apart whose whole machine is down.
+func (s Status) ailing(state string) int {
+	n := 0
+	for _, st := range s.Stores {
+		if st.State == state && !s.gone(st.Node) {
+			n++
+		}
+	}
+	return n
+}
+
+// tooFew says what is wrong if there are too few stores for the code.
+func (s Status) tooFew() string {
+	k, m, ok := s.code()
+	up := s.stores(Up) + s.stores(Rebuilding)
+	switch {
+	case !ok:
+		return ""
+	case up <= m:
+		return fmt.Sprintf("files of more than 4 KiB cannot be written: %s needs %d stores, %s up", s.Want, m+1, are(up))
+	case len(s.Stores) < k+m:
+		return fmt.Sprintf("%s, and %s needs %d", count(int64(len(s.Stores)), "store"), s.Want, k+m)
+	}
+	return ""
+}
+
+// code is the code that is wanted.
+func (s Status) code() (k, m int, ok bool) {
+	n, _ := fmt.Sscanf(s.Want, "%d+%d", &k, &m)
+	return k, m, n == 2
+}
+
+func are(n int) string {
+	if n == 1 {
+		return "1 is"
+	}
+	return fmt.Sprintf("%d are", n)
 }
 
 func rank(word string) int {

@@ -21,6 +21,9 @@ func (s Status) Text() string {
 	}
 	t.add("safe", "%s", s.safe())
 	t.add("doing", "%s", s.doing())
+	for _, advice := range s.Advice() {
+		t.add("advice", "%s", advice)
+	}
 
 	t.add("stripes", "%d", s.Stripes.Total())
 	t.add("stripes.full", "%d", s.Stripes.Full)
@@ -28,8 +31,15 @@ func (s Status) Text() string {
 	t.add("stripes.degraded", "%d", s.Stripes.Degraded)
 	t.add("stripes.endangered", "%d", s.Stripes.Endangered)
 	t.add("stripes.lost", "%d", s.Stripes.Lost)
-	t.add("code", "%s of %s", s.Code, s.Want)
+	t.add("code", "%s of %s", orNone(s.Code), s.Want)
 
+	if len(s.Machines) > 0 {
+		t.add("machines", "%d", len(s.Machines))
+		t.add("machines.down", "%d", len(s.machines(Machine.down)))
+		for _, m := range s.Machines {
+			t.add("machine", "%s", s.machineLine(m))
+		}
+	}
 	t.add("stores", "%d", len(s.Stores))
 	for _, state := range []string{Up, Rebuilding, Down, Lost} {
 		t.add("stores."+state, "%d", s.stores(state))
@@ -49,7 +59,7 @@ func (s Status) Text() string {
 	t.size("dirty", s.Dirty)
 	t.add("files", "%d", s.Files)
 
-	t.add("meta", "leader %s members %d alive %d term %d applied %d", orDash(s.Meta.Leader), s.Meta.Members, s.Meta.Alive, s.Meta.Term, s.Meta.Applied)
+	t.add("meta", "%s", s.Meta.line())
 	t.add("node", "%s", orDash(s.Name))
 	t.add("version", "%s", s.Version)
 	t.add("up", "%d %s", seconds(s.Since, s.Now), span(s.Now.Std().Sub(s.Since.Std())))
@@ -73,8 +83,16 @@ func (s Status) safe() string {
 		return "yes, but nothing can be changed until the metadata service has a leader"
 	case s.Spare <= 0:
 		return "yes, but not if another store is lost"
+	case len(s.Machines) == 0:
+		return fmt.Sprintf("yes: %s may be lost", count(int64(s.Spare), "more store"))
+	case s.Meta.Members == 1:
+		return fmt.Sprintf("yes, but not if machine %s is lost: it alone has the metadata", s.Meta.Leader)
+	case s.Meta.Spare() == 0:
+		return "yes, but nothing can be changed if another machine with metadata is lost"
+	case s.spareMachines() == 0:
+		return fmt.Sprintf("yes: %s may be lost, but no whole machine", count(int64(s.Spare), "more store"))
 	}
-	return fmt.Sprintf("yes: %s may be lost", count(int64(s.Spare), "more store"))
+	return fmt.Sprintf("yes: %s may be lost", count(int64(min(s.spareMachines(), s.Meta.Spare())), "more machine"))
 }
 
 func (s Status) doing() string {
@@ -83,6 +101,8 @@ func (s Status) doing() string {
 		return "repairing " + s.Repair.line()
 	case s.Repair.Error != "":
 		return "waiting to repair: " + s.Repair.Error
+	case len(s.machines(Machine.moving)) > 0:
+		return "emptying " + names(s.machines(Machine.moving))
 	case s.Fold.Waiting > 0:
 		return fmt.Sprintf("folding %s", count(s.Fold.Waiting, "file"))
 	}
@@ -142,6 +162,17 @@ func (t *lines) size(key string, n int64) { t.add(key, "%d %s", n, Size(n)) }
 
 // oneLine keeps a text that came from elsewhere from looking like several lines.
 func oneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", " ") }
+
+func (m Metadata) line() string {
+	return fmt.Sprintf("leader %s members %d alive %d spare %d term %d applied %d", orDash(m.Leader), m.Members, m.Alive, m.Spare(), m.Term, m.Applied)
+}
+
+func orNone(code string) string {
+	if code == "" {
+		return "none"
+	}
+	return code
+}
 
 func orDash(s string) string {
 	if s == "" {

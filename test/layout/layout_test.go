@@ -70,7 +70,7 @@ var may = map[string][]string{
 
 	"cmd/dosmount": {"chunk", "fuse", "internal/"},
 	"cmd/dosd":     {"chunk", "internal/"},
-	"cmd/dosctl":   {"internal/", "procfs/cluster"},
+	"cmd/dosctl":   {"internal/", "meta", "procfs/cluster"},
 
 	"bench":         {},
 	"test/cluster":  {},

@@ -1,0 +1,135 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"dos/internal/admin"
+	"dos/internal/admission"
+	"dos/internal/trust"
+	"dos/meta"
+	"dos/meta/client"
+	metatrust "dos/meta/trust"
+)
+
+// machineAccess is what dosctl can ask of a machine about who may take part; it
+// implements admin.Access. What needs the authority's key is done by the
+// machines with metadata.
+type machineAccess struct{ m *Machine }
+
+// An office has the authority's key; those of this and of other machines are alike.
+type office interface {
+	CreateToken(ctx context.Context, w admission.TokenWish) (string, error)
+	Revoke(ctx context.Context, node bool, name string) error
+	Rotate(ctx context.Context) error
+	Rotation(ctx context.Context) (admission.Rotation, error)
+	FinishRotation(ctx context.Context) error
+}
+
+// office has this machine do something, or else one of the others that can.
+func (a machineAccess) office(do func(office) error) error {
+	if a.m.office != nil {
+		if err := do(a.m.office); !errors.Is(err, meta.Unavailable) {
+			return err
+		}
+	}
+	return do(admission.NewClient(officesOf(a.m.fleet)))
+}
+
+func (a machineAccess) records() client.Trust { return client.Trust{Caller: a.m.service.anyone()} }
+
+func (a machineAccess) CreateToken(ctx context.Context, w admin.Wish) (string, error) {
+	rights := trust.Member
+	if !w.Node {
+		var err error
+		if rights, err = trust.ParseRights(w.Rights); err != nil {
+			return "", fmt.Errorf("%w: %w", err, meta.Invalid)
+		}
+	}
+	var token string
+	err := a.office(func(o office) (err error) {
+		token, err = o.CreateToken(ctx, admission.TokenWish{Name: w.Name, Rights: rights, Life: w.Life})
+		return err
+	})
+	return token, err
+}
+
+func (a machineAccess) Tokens(ctx context.Context) ([]admin.Token, error) {
+	known, err := a.records().Tokens(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := []admin.Token{}
+	for _, t := range known {
+		list = append(list, admin.Token{
+			Hash: t.Hash, Kind: kindOf(t.Node), Rights: trust.Rights(t.Rights).String(), Name: t.Name,
+			Expires: t.Expires, Used: t.Used, By: t.By,
+		})
+	}
+	return list, nil
+}
+
+// DeleteToken takes the beginning of a hash, if that says which.
+func (a machineAccess) DeleteToken(ctx context.Context, hash string) error {
+	known, err := a.records().Tokens(ctx)
+	if err != nil {
+		return err
+	}
+	known = slices.DeleteFunc(known, func(t metatrust.Token) bool { return !strings.HasPrefix(t.Hash, hash) })
+	switch len(known) {
+	case 0:
+		return fmt.Errorf("no token %s: %w", hash, meta.NotExist)
+	case 1:
+		return a.records().DeleteToken(ctx, known[0].Hash)
+	}
+	return fmt.Errorf("%d tokens begin with %q: %w", len(known), hash, meta.Invalid)
+}
+
+func (a machineAccess) Identities(ctx context.Context) ([]admin.Identity, error) {
+	known, err := a.records().Identities(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := []admin.Identity{}
+	for _, id := range known {
+		row := admin.Identity{Kind: kindOf(id.Node), Name: id.Name, Rights: trust.Rights(id.Rights).String(), Serial: id.InUse}
+		for _, c := range id.Certs {
+			if c.Serial == id.InUse {
+				row.Until = c.Until
+			}
+		}
+		list = append(list, row)
+	}
+	return list, nil
+}
+
+func kindOf(node bool) string {
+	if node {
+		return "machine"
+	}
+	return "client"
+}
+
+func (a machineAccess) Revoke(ctx context.Context, node bool, name string) error {
+	return a.office(func(o office) error { return o.Revoke(ctx, node, name) })
+}
+
+func (a machineAccess) Rotate(ctx context.Context) error {
+	return a.office(func(o office) error { return o.Rotate(ctx) })
+}
+
+func (a machineAccess) Retire(ctx context.Context) error {
+	return a.office(func(o office) error { return o.FinishRotation(ctx) })
+}
+
+func (a machineAccess) Rotation(ctx context.Context) (admin.Rotation, error) {
+	var r admission.Rotation
+	err := a.office(func(o office) (err error) {
+		r, err = o.Rotation(ctx)
+		return err
+	})
+	return admin.Rotation(r), err
+}

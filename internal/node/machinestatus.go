@@ -1,0 +1,90 @@
+package node
+
+import (
+	"context"
+	"slices"
+
+	"dos/chunk"
+	"dos/internal/steward"
+	"dos/meta"
+	"dos/meta/members"
+	"dos/meta/replica"
+	"dos/procfs/cluster"
+)
+
+// machines are all machines as the one in charge sees them.
+func (m *Machine) machines(member replica.Status) []cluster.Machine {
+	known := m.fleet.Map()
+	standings := members.Standings(known.Stores, known.Nodes)
+	in := 0
+	for _, is := range standings {
+		if is == members.In {
+			in++
+		}
+	}
+	v := m.view()
+	var list []cluster.Machine
+	for _, n := range known.Nodes {
+		one := cluster.Machine{Name: n.Name, Addr: n.Addr, Zone: n.Zone, Roles: n.Roles, State: cluster.Up, Draining: n.Drain}
+		if n.Name == m.data.node {
+			one.Version, one.Since = Version(), meta.At(m.started)
+		} else if said, err := v.fleet.Node(n.Name); err == nil {
+			one.State, one.Version, one.Since, one.Seen = said.State, said.Version, said.Since, said.Seen
+		}
+		for _, r := range member.Members {
+			switch {
+			case replica.MachineOf(r.ID) != n.Name:
+			case r.ID == member.Leader:
+				one.Meta = cluster.Leader
+			case r.Voter:
+				one.Meta = cluster.Voter
+			default:
+				one.Meta = cluster.Learner
+			}
+		}
+		own, out := 0, 0
+		for _, s := range known.Stores {
+			if s.Node != n.Name {
+				continue
+			}
+			if standings[s.ID] == members.In {
+				own++
+			}
+			if s.Out {
+				out++
+			}
+		}
+		one.Out = out > 0 && own == 0
+		// What is away for too long is given up as long as there is somewhere to
+		// put what it had (see internal/steward).
+		if one.State == cluster.Down && own > 0 && in-own >= known.Code.Shards() {
+			since := max(one.Seen, meta.At(m.started))
+			one.Rebuild = meta.At(since.Std().Add(steward.DefaultLimit))
+		}
+		list = append(list, one)
+	}
+	return list
+}
+
+// moving adds how much is left on machines that are being emptied.
+func (c *inCharge) moving(ctx context.Context, s *cluster.Status) error {
+	if !slices.ContainsFunc(s.Machines, func(m cluster.Machine) bool { return m.Draining || m.Out }) {
+		return nil
+	}
+	loads, err := c.stripes().Stored(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range s.Machines {
+		m := &s.Machines[i]
+		if !m.Draining && !m.Out {
+			continue
+		}
+		for _, st := range s.Stores {
+			if st.Node == m.Name {
+				m.Left += loads[chunk.StoreID(st.ID)].Shards
+			}
+		}
+	}
+	return nil
+}
