@@ -193,9 +193,11 @@ func (d *dataDir) parse(text string) error {
 				return fmt.Errorf("format %d is newer than this program's, %d; use a newer dos", version, machineVersion)
 			}
 		case "cluster":
-			if n, err := hex.Decode(d.cluster[:], []byte(val)); err != nil || n != len(d.cluster) {
+			id, err := hex.DecodeString(val)
+			if err != nil || len(id) != len(d.cluster) {
 				return fmt.Errorf("bad cluster %q", val)
 			}
+			copy(d.cluster[:], id)
 		case "code":
 			if n, _ := fmt.Sscanf(val, "%d+%d", &d.code.K, &d.code.M); n != 2 || d.code.K < 1 || d.code.M < 1 || d.code.Shards() > chunk.MaxShards {
 				return fmt.Errorf("bad code %q", val)

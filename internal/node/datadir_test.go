@@ -59,6 +59,7 @@ func TestForeignDataDir(t *testing.T) {
 		{"nameless", "format", strings.Replace(whole, "dos-data 1", "dos-data 2", 1), "not whole"},
 		{"named", "format", whole + "node a\n", "bad node"},
 		{"cut", "format", whole[:20], "bad cluster"},
+		{"long", "format", strings.Replace(whole, "cluster ", "cluster 00", 1), "bad cluster"},
 		{"empty", "format", "", "not whole"},
 		{"code", "format", strings.Replace(whole, "4+2", "400+2", 1), "bad code"},
 		{"line", "format", whole + "color blue\n", "unknown line"},
@@ -80,9 +81,11 @@ func TestForeignDataDir(t *testing.T) {
 func FuzzFormat(f *testing.F) {
 	f.Add("dos-data 1\ncluster 00112233445566778899aabbccddeeff\ncode 4+2\n")
 	f.Add("code 4+\n")
+	f.Add("dos-data 2\ncluster 00112233445566778899aabbccddeeff\nnode a\n")
+	f.Add("cluster 0000000000000000000000000000000000")
 	f.Fuzz(func(t *testing.T, text string) {
 		var d dataDir
-		if d.parse(text) == nil && (d.code.K == 0 || d.code.Shards() > chunk.MaxShards) {
+		if d.parse(text) == nil && (d.code.K == 0 && d.node == "" || d.code.Shards() > chunk.MaxShards) {
 			t.Errorf("accepted %q as %+v", text, d)
 		}
 	})
