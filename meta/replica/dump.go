@@ -23,22 +23,26 @@ import (
 //
 //	offset  size  field
 //	     0     4  "DDMP"
-//	     4     1  version, 1
+//	     4     1  version, 2
 //	     5     3  zero
 //	     8     8  index
 //	    16     8  term
-//	    24     4  CRC-32C of bytes 0 to 24
-//	    28        frames:
+//	    24     8  the time of the latest command, in ns since 1970
+//	    32     4  CRC-32C of bytes 0 to 32
+//	    36        frames:
 //
 //	offset  size  field
 //	     0     4  n, the size of the frame's rows; 0 in the last frame
 //	     4     4  CRC-32C of the size and of what follows the checksum
 //	     8     n  rows: length of the key (uvarint), of the value (uvarint), key, value;
 //	              in the last frame, 8 bytes: the number of rows in all
+//
+// Version 1 has no time, and the checksum in its place.
 const (
 	dumpMagic   = "DDMP"
-	dumpVersion = 1
-	dumpHeader  = 28
+	dumpVersion = 2
+	dumpHeader  = 36
+	dumpHeader1 = 28 // of version 1
 	frameHeader = 8
 	frameSize   = 256 << 10 // a frame ends when it is this long
 	maxFrame    = frameSize + state.MaxKey + state.MaxValue + 2*binary.MaxVarintLen64
@@ -50,6 +54,7 @@ func dump(w io.Writer, v *view) error {
 	head = append(head, dumpVersion, 0, 0, 0)
 	head = binary.LittleEndian.AppendUint64(head, v.at.index)
 	head = binary.LittleEndian.AppendUint64(head, v.at.term)
+	head = binary.LittleEndian.AppendUint64(head, uint64(v.latest))
 	head = binary.LittleEndian.AppendUint32(head, crc32.Checksum(head, castagnoli))
 	if _, err := w.Write(head); err != nil {
 		return err
@@ -90,10 +95,11 @@ func frameSum(size, rows []byte) uint32 {
 
 // A dumpReader reads a dump and verifies it.
 type dumpReader struct {
-	r    *bufio.Reader
-	at   position
-	rows uint64
-	err  error
+	r      *bufio.Reader
+	at     position
+	latest int64 // the time of the latest command; 0 if it is not known
+	rows   uint64
+	err    error
 }
 
 func damaged(format string, args ...any) error {
@@ -102,7 +108,7 @@ func damaged(format string, args ...any) error {
 
 func newDumpReader(r io.Reader) (*dumpReader, error) {
 	d := &dumpReader{r: bufio.NewReaderSize(r, 64<<10)}
-	head := make([]byte, dumpHeader)
+	head := make([]byte, dumpHeader1, dumpHeader)
 	if _, err := io.ReadFull(d.r, head); err != nil {
 		return nil, damaged("no header (%v)", err)
 	}
@@ -111,7 +117,15 @@ func newDumpReader(r io.Reader) (*dumpReader, error) {
 		return nil, fmt.Errorf("replica: not a dump: %w", meta.Invalid)
 	case head[4] > dumpVersion:
 		return nil, fmt.Errorf("replica: dump of format %d is newer than this program, which knows %d: %w", head[4], dumpVersion, meta.Unsupported)
-	case head[4] < 1 || binary.LittleEndian.Uint32(head[24:]) != crc32.Checksum(head[:24], castagnoli):
+	case head[4] == dumpVersion:
+		head = head[:dumpHeader]
+		if _, err := io.ReadFull(d.r, head[dumpHeader1:]); err != nil {
+			return nil, damaged("no header (%v)", err)
+		}
+		d.latest = int64(binary.LittleEndian.Uint64(head[24:]))
+	}
+	sum := len(head) - 4
+	if head[4] < 1 || binary.LittleEndian.Uint32(head[sum:]) != crc32.Checksum(head[:sum], castagnoli) {
 		return nil, damaged("header %x", head)
 	}
 	d.at = position{binary.LittleEndian.Uint64(head[8:]), binary.LittleEndian.Uint64(head[16:])}
@@ -202,6 +216,7 @@ func fill(dir string, c current, data io.Reader, cfg *Config) error {
 		changes: d.all,
 		count:   math.MaxInt, // it is not known, and may be more than one transaction takes
 		to:      d.at,
+		latest:  d.latest,
 		members: append(binary.BigEndian.AppendUint64(nil, c.MembersFrom), c.Members...),
 		check:   d.check,
 	})
@@ -238,7 +253,7 @@ func Restore(cfg Config, from io.Reader) error {
 		return err
 	}
 	buf := bufio.NewReader(from)
-	head, err := buf.Peek(dumpHeader)
+	head, err := buf.Peek(dumpHeader1)
 	if err != nil {
 		return errors.Join(damaged("no header (%v)", err), lock.Close())
 	}

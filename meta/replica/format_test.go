@@ -21,7 +21,7 @@ func TestGolden(t *testing.T) {
 	}{
 		{"entry", "0182a2010103" + "07a101" + "02", encodeEntry([]state.Command{{Op: 1, Session: 7}, {Op: 2}})},
 		{"acked", "4441434b01000000020000000000000003000000000000006159ac81", encodeAck(2, 3)},
-		{"position", "0100000000000000050000000000000006", position{5, 6}.encode()},
+		{"position", "02000000000000000500000000000000060000000000000007", encodeApplied(position{5, 6}, 7)},
 		{"current", "4452455001000000", encodeCurrent(current{ID: "a", Generation: 2, Index: 3, Term: 4, Members: []byte{5}, MembersFrom: 6})[:8]},
 	} {
 		if got := hex.EncodeToString(tc.got); got != tc.want {
@@ -37,8 +37,16 @@ func TestGolden(t *testing.T) {
 	if back, err := decodeCurrent(enc); err != nil || !reflect.DeepEqual(back, c) {
 		t.Errorf("current reads back as %+v, %v", back, err)
 	}
-	const dumped = "44444d5001000000090000000000000002000000000000003f13f07c" +
-		"04000000e3f567ab" + "01016b76" + "000000007ac85c62" + "0100000000000000"
+	old, _ := hex.DecodeString("0100000000000000050000000000000006")
+	if at, latest, err := decodeApplied(old); err != nil || at != (position{5, 6}) || latest != 0 {
+		t.Errorf("the first version of the position reads back as %v, %d, %v", at, latest, err)
+	}
+	const rows = "04000000e3f567ab" + "01016b76" + "000000007ac85c62" + "0100000000000000"
+	const dumped = "44444d5002000000090000000000000002000000000000000700000000000000ab7fe451" + rows
+	old, _ = hex.DecodeString("44444d5001000000090000000000000002000000000000003f13f07c" + rows)
+	if n, err := readDump(old); n != 1 || err != nil {
+		t.Errorf("the first version of a dump has %d rows, %v", n, err)
+	}
 	if got := hex.EncodeToString(goldenDump(t)); got != dumped {
 		t.Errorf("dump is %s, want %s", got, dumped)
 	}
@@ -55,7 +63,7 @@ func goldenDump(tb testing.TB) []byte {
 	}()
 	o := state.NewOverlay(nil)
 	o.Set([]byte("k"), []byte("v"))
-	if err := s.commit(batch{changes: o.Changes(), count: 1, size: 2, to: position{9, 2}}); err != nil {
+	if err := s.commit(batch{changes: o.Changes(), count: 1, size: 2, to: position{9, 2}, latest: 7}); err != nil {
 		tb.Fatal(err)
 	}
 	v, err := s.view()

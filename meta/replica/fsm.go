@@ -108,6 +108,7 @@ type pending struct {
 	view    *view
 	changes *state.Overlay
 	members []byte
+	latest  int64 // the time of the latest command
 	at      position
 }
 
@@ -116,7 +117,7 @@ func (f *fsm) begin() (*pending, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pending{fsm: f, view: v, changes: state.NewOverlay(v), at: v.at}, nil
+	return &pending{fsm: f, view: v, changes: state.NewOverlay(v), latest: v.latest, at: v.at}, nil
 }
 
 // add applies an entry. If it does not fit with what is there, that is
@@ -132,8 +133,12 @@ func (p *pending) add(e *raft.Log) ([]state.Reply, error) {
 		onto = state.NewOverlay(p.changes)
 	}
 	replies := make([]state.Reply, len(cmds))
+	latest := p.latest
 	for i, cmd := range cmds {
-		p.fsm.r.advance(cmd.Time)
+		// A new leader may have proposed this before it had applied what others
+		// proposed, by other clocks.
+		latest = max(latest, cmd.Time)
+		cmd.Time = latest
 		replies[i] = p.fsm.r.cfg.Machine.Apply(onto, cmd)
 	}
 	if had > 0 {
@@ -152,7 +157,8 @@ func (p *pending) add(e *raft.Log) ([]state.Reply, error) {
 			}
 		}
 	}
-	p.at = position{e.Index, e.Term}
+	p.fsm.r.advance(latest)
+	p.at, p.latest = position{e.Index, e.Term}, latest
 	return replies, nil
 }
 
@@ -163,7 +169,7 @@ func (p *pending) commit() error {
 	}
 	count, size := p.changes.Size()
 	s := p.view.store
-	err := s.commit(batch{changes: p.changes.Changes(), count: count, size: size, to: p.at, members: p.members})
+	err := s.commit(batch{changes: p.changes.Changes(), count: count, size: size, to: p.at, latest: p.latest, members: p.members})
 	if err != nil {
 		return err
 	}
@@ -221,6 +227,7 @@ func (f *fsm) restore(data io.Reader) error {
 	if err := f.snap.swap(next); err != nil {
 		return errors.Join(err, fresh.close())
 	}
+	f.r.advance(fresh.time())
 	f.mu.Lock()
 	f.store = fresh
 	f.mu.Unlock()

@@ -132,9 +132,13 @@ func (r *Replica) Yield(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.change(ctx, func() raft.Future {
+	return r.change(ctx, r.handTo(to))
+}
+
+func (r *Replica) handTo(to Member) func() raft.Future {
+	return func() raft.Future {
 		return r.raft.LeadershipTransferToServer(raft.ServerID(to.ID), raft.ServerAddress(to.Address))
-	})
+	}
 }
 
 func (r *Replica) successor() (Member, error) {

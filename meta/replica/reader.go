@@ -14,9 +14,10 @@ import (
 // A view is a state.Reader of the store at one index. Until it is closed no
 // version that it sees is dropped. It may be used by several goroutines.
 type view struct {
-	store *store
-	at    position
-	txn   *badger.Txn
+	store  *store
+	at     position
+	latest int64 // the time of the latest command
+	txn    *badger.Txn
 }
 
 func (s *store) view() (*view, error) {
@@ -26,7 +27,7 @@ func (s *store) view() (*view, error) {
 		return nil, fmt.Errorf("replica: stopped: %w", meta.Unavailable)
 	}
 	s.views[s.done.index]++
-	return &view{s, s.done, s.db.NewTransactionAt(s.done.index, false)}, nil
+	return &view{s, s.done, s.latest, s.db.NewTransactionAt(s.done.index, false)}, nil
 }
 
 func (v *view) close() {

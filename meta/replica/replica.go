@@ -167,6 +167,7 @@ func (r *Replica) openFiles() error {
 		return err
 	}
 	r.fsm = newFSM(r, st)
+	r.advance(st.time())
 	r.snap = &snapshots{dir: dir, fsm: r.fsm, current: cur, quit: r.quit, log: r.cfg.Log}
 	r.fsm.snap = r.snap
 	return r.check()

@@ -39,26 +39,32 @@ const (
 
 // The replica's own rows. Nothing but a row of ours begins with "0".
 var (
-	appliedKey = []byte("0applied") // see position
+	appliedKey = []byte("0applied") // see encodeApplied
 	membersKey = []byte("0members") // index(8) of the entry, raft's encoding of the configuration
 	fillKey    = []byte("0fill")    // zeros, see flush
 	firstKey   = []byte("1")        // the first key that a machine can use
 )
 
-// A position is how far the state has come. Its row is: version 1, index(8),
-// term(8), big-endian.
+// A position is how far the state has come.
 type position struct{ index, term uint64 }
 
-func (p position) encode() []byte {
-	b := binary.BigEndian.AppendUint64([]byte{1}, p.index)
-	return binary.BigEndian.AppendUint64(b, p.term)
+// encodeApplied makes the row that says how far the state has come, and the time
+// of the latest command in it: version 2, index(8), term(8), ns since 1970(8),
+// big-endian. Version 1 has no time.
+func encodeApplied(p position, latest int64) []byte {
+	b := binary.BigEndian.AppendUint64([]byte{2}, p.index)
+	b = binary.BigEndian.AppendUint64(b, p.term)
+	return binary.BigEndian.AppendUint64(b, uint64(latest))
 }
 
-func decodePosition(b []byte) (position, error) {
-	if len(b) != 17 || b[0] != 1 {
-		return position{}, fmt.Errorf("the row of the applied index reads %x: %w", b, meta.Lost)
+func decodeApplied(b []byte) (p position, latest int64, err error) {
+	switch {
+	case len(b) == 25 && b[0] == 2:
+		latest = int64(binary.BigEndian.Uint64(b[17:]))
+	case len(b) != 17 || b[0] != 1:
+		return p, 0, fmt.Errorf("the row of the applied index reads %x: %w", b, meta.Lost)
 	}
-	return position{binary.BigEndian.Uint64(b[1:]), binary.BigEndian.Uint64(b[9:])}, nil
+	return position{binary.BigEndian.Uint64(b[1:]), binary.BigEndian.Uint64(b[9:])}, latest, nil
 }
 
 // A store is one generation of the state: a Badger that is written by one
@@ -77,6 +83,7 @@ type store struct {
 	mu      sync.Mutex
 	moved   *sync.Cond     // a view was closed
 	done    position       // what views see
+	latest  int64          // the time of the latest command in it
 	views   map[uint64]int // open views by the index they see
 	splits  []split
 	stable  uint64 // the highest F seen
@@ -140,7 +147,7 @@ func openStore(dir string, generation uint64, cfg *Config) (*store, error) {
 	case err != nil:
 		return nil, errors.Join(fmt.Errorf("replica: %s: %w", dir, err), db.Close())
 	default:
-		if s.done, err = decodePosition(row); err != nil {
+		if s.done, s.latest, err = decodeApplied(row); err != nil {
 			return nil, errors.Join(fmt.Errorf("replica: %s: %w", dir, err), db.Close())
 		}
 	}
@@ -166,6 +173,13 @@ func removeMemtables(dir string) error {
 	return nil
 }
 
+// time returns the time of the latest command that views see.
+func (s *store) time() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.latest
+}
+
 // position returns how far views see.
 func (s *store) position() position {
 	s.mu.Lock()
@@ -179,6 +193,7 @@ type batch struct {
 	count   int
 	size    int
 	to      position
+	latest  int64  // the time of its latest command; 0 if it has none
 	members []byte // the new value of its row, if not nil
 	// check, if any, is asked after the last change whether all were sound.
 	check func() error
@@ -202,6 +217,9 @@ func (s *store) commit(b batch) error {
 		s.mu.Unlock()
 	}
 	s.keepRoom()
+	s.mu.Lock()
+	latest := max(s.latest, b.latest)
+	s.mu.Unlock()
 	txn := s.db.NewTransactionAt(b.to.index, true)
 	defer func() { txn.Discard() }()
 	count, size := 0, 0
@@ -238,14 +256,14 @@ func (s *store) commit(b batch) error {
 			return err
 		}
 	}
-	if err := txn.Set(appliedKey, b.to.encode()); err != nil {
+	if err := txn.Set(appliedKey, encodeApplied(b.to, latest)); err != nil {
 		return err
 	}
 	if err := txn.CommitAt(b.to.index, nil); err != nil {
 		return err
 	}
 	s.mu.Lock()
-	s.done = b.to
+	s.done, s.latest = b.to, latest
 	s.mu.Unlock()
 	return nil
 }
