@@ -26,20 +26,24 @@ const (
 	awaitPatience = 7 * time.Second
 )
 
-// A Locker has the locks of files of one session (fuse.Locks). It waits for
-// them with one question for all, and sees to it that what nobody wants any more
-// is given up, however often that takes. Commands of one owner may be under way
-// at once. Its methods may be called concurrently, Run once.
+// A Locker has the locks of files of one client (package fuse's Locks). It waits for them
+// with one question for all, and sees to it that what nobody wants any more is
+// given up, however often that takes. When its session ends, which Fenced tells
+// it, each owner who had or waited for something is told meta.Expired until what
+// he has is dropped: he must not go on as if he had it still. Commands of one
+// owner may be under way at once. Its methods may be called concurrently, Run once.
 type Locker struct {
-	locks Locks
-	came  chan struct{} // of one: something is waited for
-	chore chan struct{} // of one: something is to be given up
+	caller  Caller
+	session func() meta.SessionID
+	came    chan struct{} // of one: something is waited for
+	chore   chan struct{} // of one: something is to be given up
 
 	mu      sync.Mutex // guards all below and in holders
 	holders map[lockOwner]*holder
 	places  map[uint64]*wanting // not over yet, by number
 	last    lock.Waiting        // the latest answer
-	over    error               // the session has ended
+	epoch   uint64              // how many sessions have ended
+	ended   bool                // nobody asks for what is waited for any more
 }
 
 type lockOwner struct {
@@ -56,6 +60,7 @@ type holder struct {
 	waits   map[meta.Lock]*wanting // without a PID
 	stale   []uint64               // places to be given up
 	gone    bool                   // all is to be given up
+	lost    bool                   // a session that it had something in has ended
 	holds   bool                   // there may be something to give up
 	flying  int                    // commands under way
 	started int                    // commands so far
@@ -72,13 +77,22 @@ type wanting struct {
 	left   time.Time     // when the last of them went
 }
 
-// NewLocker returns the Locker of a session that was just opened. It waits for
-// nothing until it Runs.
-func NewLocker(c Caller, s meta.SessionID) *Locker {
+// NewLocker returns a Locker for the session, the one of the moment, that c
+// speaks for. It waits for nothing until it Runs.
+func NewLocker(c Caller, session func() meta.SessionID) *Locker {
 	return &Locker{
-		locks: Locks{c, s}, came: make(chan struct{}, 1), chore: make(chan struct{}, 1),
+		caller: c, session: session, came: make(chan struct{}, 1), chore: make(chan struct{}, 1),
 		holders: make(map[lockOwner]*holder), places: make(map[uint64]*wanting),
 	}
+}
+
+func (k *Locker) locks() Locks { return Locks{k.caller, k.session()} }
+
+// Fenced is told that the session has ended, before the next one begins.
+func (k *Locker) Fenced() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.lose()
 }
 
 // Try takes, changes or, with mode Unlocked, gives up a lock. It is meta.Busy if
@@ -152,8 +166,9 @@ func (k *Locker) Drop(ctx context.Context, ino meta.Ino, kind meta.LockKind, num
 // Test returns the lock that is in the way of l, with mode Unlocked if there is
 // none. It has no PID if it is another session's.
 func (k *Locker) Test(ctx context.Context, l meta.Lock) (meta.Lock, error) {
-	in, err := k.locks.Test(ctx, l)
-	if in.Session != k.locks.Session {
+	locks := k.locks()
+	in, err := locks.Test(ctx, l)
+	if in.Session != locks.Session {
 		in.Lock.PID = 0
 	}
 	return in.Lock, err
@@ -187,18 +202,22 @@ func (k *Locker) set(ctx context.Context, l meta.Lock, wait bool, to **wanting) 
 	h.holds = true
 	h.flying++
 	h.started++
-	mine := h.started
+	mine, epoch := h.started, k.epoch
 	k.mu.Unlock()
 
-	out, err := k.locks.Set(ctx, l, wait)
+	out, err := k.locks().Set(ctx, l, wait)
 
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	calm := h.flying == 1 && h.started == mine // nothing else was under way
 	h.flying--
 	switch {
+	case k.epoch != epoch:
+		h.lost = true // whichever session it was in
+		return out, errLost
 	case errors.Is(err, meta.Expired):
-		k.end(err)
+		h.holds = held
+		k.lose()
 	case calm && !held && (out.Busy || isRefusal(err)):
 		h.holds = false
 	case calm && err == nil && l.Mode == meta.Unlocked && l.First == 0 && l.Last == meta.LockEnd && len(h.waits) == 0:
@@ -220,14 +239,14 @@ func (k *Locker) enter(ctx context.Context, l meta.Lock, wait bool) (*holder, er
 	o := ownerOf(l)
 	for {
 		k.mu.Lock()
-		if k.over != nil {
-			k.mu.Unlock()
-			return nil, k.over
-		}
 		h := k.holders[o]
 		if h == nil {
 			h = &holder{lockOwner: o, turn: semaphore.NewWeighted(alone), waits: make(map[meta.Lock]*wanting)}
 			k.holders[o] = h
+		}
+		if h.lost && !h.gone {
+			k.mu.Unlock()
+			return nil, errLost
 		}
 		for key, w := range h.waits {
 			if w.here == 0 && !(wait && key == nameless(l)) {
@@ -242,7 +261,7 @@ func (k *Locker) enter(ctx context.Context, l meta.Lock, wait bool) (*holder, er
 			return nil, err
 		}
 		k.mu.Lock()
-		there := k.holders[o] == h && !h.gone && len(h.stale) == 0
+		there := k.holders[o] == h && !h.gone && !h.lost && len(h.stale) == 0
 		k.mu.Unlock()
 		if there {
 			return h, nil
@@ -257,9 +276,12 @@ func (k *Locker) place(h *holder, key meta.Lock, number uint64) *wanting {
 	if w == nil || w.number != number {
 		w = &wanting{number: number, done: make(chan struct{})}
 		h.waits[key] = w
-		if number <= k.last.Last && !slices.Contains(k.last.Waits, number) {
+		switch {
+		case number <= k.last.Last && !slices.Contains(k.last.Waits, number):
 			close(w.done) // it was granted before we heard that there was a place
-		} else {
+		case k.ended:
+			k.finish(w, errEnded)
+		default:
 			k.places[number] = w
 			signal(k.came)
 		}
@@ -303,19 +325,16 @@ func (k *Locker) tidy(ctx context.Context, h *holder) error {
 			k.finish(w, meta.Conflict)
 		}
 	}
-	if k.over != nil {
-		holds, stale = false, nil // it all ended with the session
-	}
 	k.mu.Unlock()
 
 	var err error
 	if gone {
 		if holds {
-			err = k.locks.Drop(ctx, h.ino, h.kind, h.number)
+			err = k.locks().Drop(ctx, h.ino, h.kind, h.number)
 		}
 	} else {
 		for _, number := range stale {
-			if err = k.locks.Cancel(ctx, h.ino, number); err != nil {
+			if err = k.locks().Cancel(ctx, h.ino, number, h.kind, h.number); err != nil {
 				break
 			}
 		}
@@ -346,14 +365,23 @@ func (k *Locker) finish(w *wanting, err error) {
 	}
 }
 
-// end notes that the session is over, and with it every wait. k.mu is held.
-func (k *Locker) end(why error) {
-	if k.over == nil {
-		k.over = why
-	}
+var (
+	errLost  = fmt.Errorf("the locks were lost: %w", meta.Expired)
+	errEnded = fmt.Errorf("nobody waits for locks any more: %w", meta.Unavailable)
+)
+
+// lose notes that all is lost that anybody has or waits for. k.mu is held.
+func (k *Locker) lose() {
+	k.epoch++
+	k.last = lock.Waiting{}
 	for number, w := range k.places {
 		delete(k.places, number)
-		k.finish(w, k.over)
+		k.finish(w, errLost)
+	}
+	for _, h := range k.holders {
+		h.lost = h.lost || h.holds
+		h.stale = nil
+		clear(h.waits)
 	}
 }
 
@@ -373,7 +401,11 @@ func (k *Locker) Run(ctx context.Context) error {
 	wg.Wait()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.end(fmt.Errorf("nobody waits for locks any more: %w", meta.Unavailable))
+	k.ended = true
+	for number, w := range k.places {
+		delete(k.places, number)
+		k.finish(w, errEnded)
+	}
 	return nil
 }
 
@@ -382,7 +414,7 @@ func (k *Locker) poll(ctx context.Context) {
 	heard := time.Now()
 	for ctx.Err() == nil {
 		k.mu.Lock()
-		idle, seen := len(k.places) == 0, k.last
+		idle, seen, epoch := len(k.places) == 0, k.last, k.epoch
 		k.mu.Unlock()
 		if idle {
 			select {
@@ -393,12 +425,12 @@ func (k *Locker) poll(ctx context.Context) {
 			continue
 		}
 		attempt, cancel := context.WithTimeout(ctx, awaitPatience)
-		now, err := k.locks.Await(attempt, seen)
+		now, err := k.locks().Await(attempt, seen)
 		cancel()
 		if err == nil {
 			heard = time.Now()
 		}
-		k.heard(now, err, time.Since(heard) > Patience)
+		k.heard(epoch, now, err, time.Since(heard) > Patience)
 		if err != nil || now.Grants == seen.Grants { // a service that does not hold its answers back is not asked without pause
 			pause := time.NewTimer(pauseMin)
 			select {
@@ -411,12 +443,13 @@ func (k *Locker) poll(ctx context.Context) {
 }
 
 // heard ends the waits that an answer, or its absence, says are over.
-func (k *Locker) heard(now lock.Waiting, err error, silent bool) {
+func (k *Locker) heard(epoch uint64, now lock.Waiting, err error, silent bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
+	case k.epoch != epoch: // it is about another session
 	case errors.Is(err, meta.Expired):
-		k.end(err)
+		k.lose()
 	case err == nil:
 		k.last = now
 		for number, w := range k.places {

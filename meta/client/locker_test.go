@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -27,7 +26,7 @@ func lockers(t *testing.T) (l *lossy, a, b *client.Locker) {
 	}
 	list := make([]*client.Locker, 2)
 	for i, s := range []meta.SessionID{first, info.ID} {
-		k := client.NewLocker(client.NewRemote(l, s), s)
+		k := client.NewLocker(client.NewRemote(l, s), func() meta.SessionID { return s })
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
 		go func() { ran <- k.Run(ctx) }()
@@ -292,27 +291,65 @@ func TestSilence(t *testing.T) {
 	})
 }
 
-func TestSessionOver(t *testing.T) {
+// Whoever had something in a session that has ended is told so until he closes
+// the file; others go on in the next session.
+func TestFenced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, a, b := lockers(t)
+		l, a, _ := lockers(t)
 		ctx := t.Context()
-		want(t, "a", a.Try(ctx, exclusive(7, 1)), nil)
-		want(t, "b", b.Try(ctx, exclusive(8, 1)), nil)
-		got := make(chan error, 1)
-		go func() { got <- b.Wait(ctx, exclusive(7, 1)) }()
-		synctest.Wait()
-		all, err := client.Session{Caller: client.Direct(l, 0)}.List(ctx)
-		if err != nil {
-			t.Fatal(err)
+		direct := client.Direct(l, 0)
+		begin := func() *client.Remote {
+			info, err := client.Session{Caller: direct}.Open(ctx, "test", "", 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return client.NewRemote(l, info.ID)
 		}
-		end := session.End{ID: all[1].ID}
-		want(t, "the end of b", client.Direct(l, 0).Call(ctx, session.OpEnd, end, nil), nil)
-		want(t, "b waits", <-got, meta.Expired)
-		want(t, "b", b.Try(ctx, exclusive(8, 1)), meta.Expired)
-		want(t, "b closes", b.Drop(ctx, 8, meta.Flock, 1), nil)
-		want(t, "a", a.Try(ctx, exclusive(8, 1)), nil)
-		if err := b.Wait(ctx, exclusive(9, 1)); !errors.Is(err, meta.Expired) || strings.Contains(err.Error(), "unknown:") {
-			t.Errorf("b waits for another: %v", err)
+		var now atomic.Pointer[client.Remote]
+		now.Store(begin())
+		b := client.NewLocker(callerFunc(func(ctx context.Context, op state.Op, req, resp any) error {
+			return now.Load().Call(ctx, op, req, resp)
+		}), func() meta.SessionID { return now.Load().Session() })
+		run, stop := context.WithCancel(ctx)
+		ran := make(chan error, 1)
+		go func() { ran <- b.Run(run) }()
+		defer func() { stop(); <-ran }()
+
+		for _, told := range []bool{true, false} { // that the session has ended, or it finds out
+			want(t, "a", a.Try(ctx, exclusive(7, 1)), nil)
+			want(t, "b", b.Try(ctx, exclusive(8, 1)), nil)
+			want(t, "b", b.Try(ctx, exclusive(7, 3)), meta.Busy)
+			got := make(chan error, 1)
+			go func() { got <- b.Wait(ctx, exclusive(7, 2)) }()
+			synctest.Wait()
+			want(t, "the end", direct.Call(ctx, session.OpEnd, session.End{ID: now.Load().Session()}, nil), nil)
+			want(t, "a", a.Try(ctx, exclusive(8, 1)), nil)
+			if told {
+				b.Fenced()
+				want(t, "b waits", <-got, meta.Expired)
+			} else {
+				want(t, "b waits", <-got, meta.Expired)
+				b.Fenced()
+			}
+			now.Store(begin())
+			want(t, "b, who had one", b.Try(ctx, exclusive(8, 1)), meta.Expired)
+			want(t, "b, who waited", b.Wait(ctx, exclusive(7, 2)), meta.Expired)
+			want(t, "b, who had none", b.Try(ctx, exclusive(7, 3)), meta.Busy)
+			want(t, "a gives up", a.Drop(ctx, 8, meta.Flock, 1), nil)
+			want(t, "a gives up", a.Drop(ctx, 7, meta.Flock, 1), nil)
+			want(t, "b, who had one", b.Try(ctx, exclusive(8, 1)), meta.Expired)
+			want(t, "b, who had none", b.Wait(ctx, exclusive(7, 3)), nil)
+			for owner := range uint64(4) {
+				want(t, "b closes", b.Drop(ctx, 7, meta.Flock, owner), nil)
+				want(t, "b closes", b.Drop(ctx, 8, meta.Flock, owner), nil)
+			}
 		}
+		want(t, "b, again", b.Wait(ctx, exclusive(8, 1)), nil)
 	})
+}
+
+type callerFunc func(ctx context.Context, op state.Op, req, resp any) error
+
+func (f callerFunc) Call(ctx context.Context, op state.Op, req, resp any) error {
+	return f(ctx, op, req, resp)
 }

@@ -20,9 +20,9 @@ func (l Locks) Set(ctx context.Context, want meta.Lock, wait bool) (out lock.Out
 	return out, err
 }
 
-// Cancel gives up a place, also if the lock was granted meanwhile.
-func (l Locks) Cancel(ctx context.Context, ino meta.Ino, place uint64) error {
-	return l.Caller.Call(ctx, lock.OpCancel, lock.Cancel{Ino: ino, Wait: place}, nil)
+// Cancel gives up an owner's place, also if the lock was granted meanwhile.
+func (l Locks) Cancel(ctx context.Context, ino meta.Ino, place uint64, kind meta.LockKind, owner uint64) error {
+	return l.Caller.Call(ctx, lock.OpCancel, lock.Cancel{Ino: ino, Wait: place, Kind: kind, Owner: owner}, nil)
 }
 
 // Drop gives up all that an owner has and waits for on an inode.

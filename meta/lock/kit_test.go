@@ -71,9 +71,9 @@ func (w *world) set(s meta.SessionID, l meta.Lock, wait bool) (Outcome, error) {
 	return call[Outcome](w, s, OpSet, Set{Lock: l, Wait: wait})
 }
 
-func (w *world) cancel(s meta.SessionID, ino meta.Ino, number uint64) {
+func (w *world) cancel(s meta.SessionID, ino meta.Ino, number uint64, kind meta.LockKind, owner uint64) {
 	w.t.Helper()
-	if _, err := call[none](w, s, OpCancel, Cancel{Ino: ino, Wait: number}); err != nil {
+	if _, err := call[none](w, s, OpCancel, Cancel{Ino: ino, Wait: number, Kind: kind, Owner: owner}); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -116,10 +116,14 @@ func (w *work) set(f *file, want hold, wait bool) (Outcome, error) {
 }
 
 func cancel(tx *state.Tx, req Cancel) (none, error) {
+	me, err := own(tx, req.Kind, req.Owner)
+	if err != nil {
+		return none{}, err
+	}
 	w := begin(tx, tx.Session)
 	f := w.file(req.Ino)
 	at := f.find(tx.Session, req.Wait)
-	if at < 0 {
+	if at < 0 || f.Waits[at].Hold.owner() != me {
 		return none{}, nil
 	}
 	w.leave(f, at)

@@ -53,8 +53,9 @@ func TestAwait(t *testing.T) {
 	if got := ask(2); got != "{1 3 [1 2]}" || string(w.row(AwaitKey(2))) == seen {
 		t.Errorf("one was granted: %s", got)
 	}
-	w.cancel(2, 7, 1)
-	w.cancel(2, 8, 3)
+	w.cancel(2, 7, 1, meta.Flock, 5)
+	w.cancel(2, 8, 3, meta.Record, 6)
+	w.cancel(2, 8, 2, meta.Record, 6) // another's
 	if got := ask(2); got != "{1 3 [2]}" {
 		t.Errorf("one was given up, and one that was granted: %s", got)
 	}
@@ -157,7 +158,7 @@ func TestInvalid(t *testing.T) {
 	if _, err := call[meta.LockHolder](w, 1, OpTest, Test{Lock: bad}); !errors.Is(err, meta.Invalid) {
 		t.Errorf("test: %v", err)
 	}
-	w.cancel(1, 5, 5)
+	w.cancel(1, 5, 5, meta.Flock, 5)
 	if rows := w.rows(); rows != "" {
 		t.Errorf("rows are left:\n%s", rows)
 	}
@@ -189,7 +190,7 @@ func TestGolden(t *testing.T) {
 	got.WriteString(w.rows())
 	l := meta.Lock{Ino: 1, Kind: 2, Mode: 1, Owner: 4, First: 5, Last: 6, PID: 7}
 	for _, v := range []any{
-		Set{l, true}, Outcome{1, true}, Cancel{1, 2}, Drop{1, 2, 3}, Test{1, l}, meta.LockHolder{Session: 1, Lock: l}, Await{1, 2}, Waiting{1, 2, []uint64{3}},
+		Set{l, true}, Outcome{1, true}, Cancel{1, 2, meta.Flock, 4}, Drop{1, 2, 3}, Test{1, l}, meta.LockHolder{Session: 1, Lock: l}, Await{1, 2}, Waiting{1, 2, []uint64{3}},
 	} {
 		fmt.Fprintf(&got, "%T %x\n", v, state.Marshal(v))
 	}
@@ -211,7 +212,7 @@ func TestGolden(t *testing.T) {
 func FuzzRequest(f *testing.F) {
 	l := record(1, meta.Shared, 1, 3, 9)
 	for op, req := range map[state.Op]any{
-		OpSet: Set{l, true}, OpCancel: Cancel{1, 1}, OpDrop: Drop{1, meta.Record, 1}, OpTest: Test{1, l}, OpAwait: Await{Session: 1},
+		OpSet: Set{l, true}, OpCancel: Cancel{1, 1, meta.Record, 1}, OpDrop: Drop{1, meta.Record, 1}, OpTest: Test{1, l}, OpAwait: Await{Session: 1},
 	} {
 		f.Add(uint16(op), state.Marshal(req))
 	}

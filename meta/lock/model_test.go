@@ -211,7 +211,7 @@ func (m *model) compare(t *testing.T, w *world, ino meta.Ino) {
 // Random requests of a few owners, on few bytes of few files, have the outcome
 // that the model says.
 func TestModel(t *testing.T) {
-	rounds := 60
+	rounds := 30
 	if testing.Short() {
 		rounds = 10
 	}
@@ -284,7 +284,7 @@ func playRandom(t *testing.T, s uint64) {
 			did = fmt.Sprintf("cancel %+v", spot)
 			m.queue[ino] = slices.Delete(m.queue[ino], at, at+1)
 			m.grant(ino)
-			w.cancel(spot.Session, ino, spot.number)
+			w.cancel(spot.Session, ino, spot.number, spot.Kind, spot.Owner)
 		case p < 98:
 			did = fmt.Sprintf("drop %+v", me)
 			m.drop(ino, func(o owner) bool { return o == me })

@@ -44,12 +44,14 @@ type Outcome struct {
 	Busy bool   `cbor:"2,keyasint,omitempty"` // another owner is in the way, and Wait did not say so
 }
 
-// Cancel gives up a place in the queue of an inode. If the lock was granted
+// Cancel gives up an owner's place in the queue of an inode. If the lock was granted
 // meanwhile, and its owner did nothing since, then it is as if it had not been.
 // A place that is not there any more is no error.
 type Cancel struct {
-	Ino  meta.Ino `cbor:"1,keyasint,omitempty"`
-	Wait uint64   `cbor:"2,keyasint,omitempty"`
+	Ino   meta.Ino      `cbor:"1,keyasint,omitempty"`
+	Wait  uint64        `cbor:"2,keyasint,omitempty"`
+	Kind  meta.LockKind `cbor:"3,keyasint,omitempty"`
+	Owner uint64        `cbor:"4,keyasint,omitempty"`
 }
 
 // Drop gives up all that one owner of the session of the command has and waits

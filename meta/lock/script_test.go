@@ -57,6 +57,7 @@ type player struct {
 type wanted struct {
 	ino    meta.Ino
 	number uint64
+	kind   meta.LockKind
 	got    bool
 }
 
@@ -111,7 +112,7 @@ func (p *player) run(f []string) (string, error) {
 		w := p.waits[who]
 		w.got = true
 		p.waits[who] = w
-		p.cancel(s, w.ino, w.number)
+		p.cancel(s, w.ino, w.number, w.kind, number)
 		return "", nil
 	case "drop":
 		w := p.waits[who]
@@ -148,7 +149,7 @@ func (p *player) run(f []string) (string, error) {
 		if old, ok := p.waits[who]; !ok || old.number != out.Wait {
 			p.order = append(p.order, who)
 		}
-		p.waits[who] = wanted{ino: l.Ino, number: out.Wait}
+		p.waits[who] = wanted{ino: l.Ino, number: out.Wait, kind: l.Kind}
 		return "waits", nil
 	}
 	return "", nil

@@ -110,7 +110,7 @@ func (g *group) locker(t *testing.T, ttl time.Duration) (*client.Locker, session
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := client.NewLocker(client.NewRemote(g, info.ID), info.ID)
+	k := client.NewLocker(client.NewRemote(g, info.ID), func() meta.SessionID { return info.ID })
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- k.Run(ctx) }()
