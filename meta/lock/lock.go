@@ -107,11 +107,7 @@ func (w *work) set(f *file, want hold, wait bool) (Outcome, error) {
 	}
 	// Somebody else may wait, behind somebody who waits for this owner, for
 	// nothing but his turn. That must not become a circle.
-	if w.waitsFor(want.owner(), want.owner(), true) {
-		for _, g := range w.loaded() {
-			w.grant(g)
-		}
-	}
+	w.unknot(want.owner())
 	return Outcome{Wait: number}, nil
 }
 

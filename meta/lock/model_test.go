@@ -274,7 +274,9 @@ func playRandom(t *testing.T, s uint64) {
 					}
 				}
 			}
-			m.grant(ino)
+			if got != "deadlock" { // which changes nothing
+				m.grant(ino)
+			}
 			if got != want {
 				t.Fatalf("step %d: %s: %s, want %s", step, did, got, want)
 			}

@@ -215,15 +215,40 @@ func (w *work) heldUp(f *file, want hold, n int) bool {
 
 // waitsFor reports whether an owner waits for another's locks, perhaps through
 // others; with turns, also for the places of those who came earlier.
-func (w *work) waitsFor(from, target owner, turns bool) bool {
+func (w *work) waitsFor(from, target owner, turns bool) (found bool) {
+	w.follow(from, turns, func(o owner) bool {
+		found = found || o == target
+		return !found
+	})
+	return found
+}
+
+// unknot grants what a circle through an owner's new place keeps waiting, of
+// which only turns are a part. Everything on such a circle is looked at.
+func (w *work) unknot(me owner) {
+	closed := false
+	w.follow(me, true, func(o owner) bool {
+		closed = closed || o == me
+		return true
+	})
+	if closed {
+		for _, f := range w.loaded() {
+			w.grant(f)
+		}
+	}
+}
+
+// follow visits the owners that one waits for, directly or not, until visit
+// returns false. It may visit one more than once.
+func (w *work) follow(from owner, turns bool, visit func(owner) bool) {
 	seen := map[owner]bool{from: true}
 	for next := []owner{from}; len(next) > 0; next = next[1:] {
 		if w.look--; w.look < 0 {
-			return false
+			return
 		}
 		for _, o := range w.before(next[0], turns) {
-			if o == target {
-				return true
+			if !visit(o) {
+				return
 			}
 			if !seen[o] {
 				seen[o] = true
@@ -231,7 +256,6 @@ func (w *work) waitsFor(from, target owner, turns bool) bool {
 			}
 		}
 	}
-	return false
 }
 
 // before returns the owners that one waits for directly.
