@@ -11,10 +11,20 @@ import (
 	"time"
 
 	"dos/chunk"
+	"dos/chunk/repair"
+	"dos/chunk/stripe"
 	"dos/internal/fleet"
 	"dos/meta"
 	"dos/meta/members"
 	"dos/procfs/nodes"
+)
+
+// A Fleet is all that the rooms that work on a cluster need to know of it. The
+// last is asked for by type assertion, so nothing else would notice.
+var (
+	_ stripe.Cluster = (*fleet.Fleet)(nil)
+	_ repair.Cluster = (*fleet.Fleet)(nil)
+	_ repair.Leaver  = (*fleet.Fleet)(nil)
 )
 
 // world is a cluster as far as a Fleet sees it.

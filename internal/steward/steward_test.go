@@ -291,8 +291,9 @@ func TestTwo(t *testing.T) {
 
 func TestRemove(t *testing.T) {
 	run(t, 5, func(w *world) {
-		defer w.start(w.Members)()
+		stop := w.start(w.Members)
 		time.Sleep(time.Minute)
+		stop()
 		ctx := t.Context()
 		table := client.Stripes{Caller: w.Caller}
 		if err := steward.Remove(ctx, w.Members, table, "m5"); !errors.Is(err, meta.Busy) {
@@ -307,6 +308,7 @@ func TestRemove(t *testing.T) {
 		if err := steward.Remove(ctx, w.Members, table, "m5"); !errors.Is(err, meta.Busy) {
 			t.Errorf("a machine that is in groups still: %v, want Busy", err)
 		}
+		defer w.start(w.Members)()
 		time.Sleep(time.Minute)
 		w.store(5)
 		if err := steward.Remove(ctx, w.Members, table, "m5"); !errors.Is(err, meta.Busy) {
