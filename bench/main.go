@@ -38,6 +38,7 @@ type config struct {
 	quick    bool
 	json     string
 	dosmount string
+	cluster  bool
 	only     string
 }
 
@@ -77,6 +78,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.BoolVar(&c.quick, "quick", false, "one round of the most telling cells, with little data")
 	flags.StringVar(&c.json, "json", "", "write every measurement to `FILE` too")
 	flags.StringVar(&c.dosmount, "dosmount", "", "`FILE` to run as dosmount; default: one built from this checkout")
+	flags.BoolVar(&c.cluster, "cluster", false, "measure a cluster of 3 + 6 machines on loopback too, beside dos")
 	flags.StringVar(&c.only, "only", "", "run the cells whose name contains `TEXT`")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -111,12 +113,14 @@ func compare(ctx context.Context, c config, out io.Writer) (err error) {
 			err = errors.Join(err, rm)
 		}
 	}()
+	if c.dosmount == "" || c.cluster {
+		build := exec.CommandContext(ctx, "go", "build", "-o", work+"/", "dos/cmd/...")
+		if msg, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("building the commands: %w\n%s", err, msg)
+		}
+	}
 	if c.dosmount == "" {
 		c.dosmount = filepath.Join(work, "dosmount")
-		build := exec.CommandContext(ctx, "go", "build", "-o", c.dosmount, "dos/cmd/dosmount")
-		if msg, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("building dosmount: %w\n%s", err, msg)
-		}
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -139,6 +143,14 @@ func compare(ctx context.Context, c config, out io.Writer) (err error) {
 		return err
 	}
 	b := &bench{config: c, targets: []target{plain, pt, dos}, report: r, out: out, work: work}
+	if c.cluster {
+		machines, err := newCluster(ctx, work, work)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, machines.close()) }()
+		b.targets = append(b.targets, machines)
+	}
 	if err := b.run(ctx); err != nil {
 		return err
 	}

@@ -43,6 +43,8 @@ type row struct {
 	ToPT    float64              `json:"dos_to_pt,omitempty"`
 	ToPlain float64              `json:"dos_to_plain,omitempty"`
 	Goal    float64              `json:"goal_to_pt,omitempty"`
+	// ClusterToDos is there if a cluster was measured too.
+	ClusterToDos float64 `json:"cluster_to_dos,omitempty"`
 }
 
 // describe notes what the numbers were measured on.
@@ -76,6 +78,7 @@ func (r *report) add(group string, c cell, target string, v float64) {
 	x.Medians[target] = median(x.Rounds[target])
 	x.ToPT = ratio(x.Medians["dos"], x.Medians["PT"])
 	x.ToPlain = ratio(x.Medians["dos"], x.Medians["plain"])
+	x.ClusterToDos = ratio(x.Medians["cluster"], x.Medians["dos"])
 }
 
 // median is the middle value, or the mean of the middle two.
@@ -105,8 +108,12 @@ func (r *report) print(w io.Writer) error {
 			group = x.Group
 			fmt.Fprintf(&b, "%s\n", group)
 		}
-		fmt.Fprintf(&b, "  %-22s %-8s %11.1f %11.1f %11.1f %9.3f %9.3f  %s\n", x.Name, x.Unit,
+		fmt.Fprintf(&b, "  %-22s %-8s %11.1f %11.1f %11.1f %9.3f %9.3f  %s", x.Name, x.Unit,
 			x.Medians["plain"], x.Medians["PT"], x.Medians["dos"], x.ToPlain, x.ToPT, aim(x))
+		if x.ClusterToDos > 0 {
+			fmt.Fprintf(&b, "  cluster %.1f, cluster/dos %.3f", x.Medians["cluster"], x.ClusterToDos)
+		}
+		b.WriteString("\n")
 	}
 	verdict := "met"
 	if r.MaxRSSAnon >= maxRSSGoal {

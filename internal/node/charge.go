@@ -64,7 +64,7 @@ func (m *Machine) lead(ctx context.Context) error {
 		return err
 	}
 	placement, err := steward.New(steward.Config{
-		Members: m.members(), Fleet: m.fleet, UpToDate: func(chunk.StoreID) bool { return up.repair.Status().Complete }, Event: m.events.Add,
+		Members: m.members(), Fleet: m.fleet, UpToDate: up.repair.UpToDate, Event: m.events.Add,
 	})
 	if err != nil {
 		return err

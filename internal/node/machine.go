@@ -257,7 +257,7 @@ func (m *Machine) mount(ctx, running context.Context) error {
 		if err := awaitGroups(reach, m.fleet); err != nil {
 			return fmt.Errorf("%w: %w", meta.Unavailable, err)
 		}
-		return mountThrough(ctx, running, c, m.keys, m.service, m.fleet)
+		return mountThrough(ctx, running, c, m.service, m.fleet, machineSight{m.view(), m})
 	})
 	return err
 }

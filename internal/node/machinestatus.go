@@ -88,3 +88,31 @@ func (c *inCharge) moving(ctx context.Context, s *cluster.Status) error {
 	}
 	return nil
 }
+
+// A machineSight is the cluster as this machine's own mount shows it: what this
+// machine is in charge of it need not ask anybody.
+type machineSight struct {
+	view
+	m *Machine
+}
+
+func (s machineSight) Status(ctx context.Context) (cluster.Status, error) {
+	if s.m.charge.Load() != nil {
+		return s.m.clusterStatus(ctx)
+	}
+	return s.view.Status(ctx)
+}
+
+func (s machineSight) Log() []cluster.Event {
+	if s.m.charge.Load() != nil {
+		return s.m.events.Log()
+	}
+	return s.view.Log()
+}
+
+func (s machineSight) Since(ctx context.Context, after uint64) ([]cluster.Event, error) {
+	if s.m.charge.Load() != nil {
+		return s.m.events.Since(ctx, after)
+	}
+	return s.view.Since(ctx, after)
+}

@@ -19,6 +19,8 @@ import (
 	"dos/meta"
 	"dos/meta/client"
 	"dos/meta/members"
+	"dos/procfs/cluster"
+	"dos/procfs/nodes"
 )
 
 // reachWait bounds how long a mount waits at its start for the cluster to answer.
@@ -58,7 +60,7 @@ func mountCluster(ctx context.Context, c MountConfig) (err error) {
 		if err := awaitGroups(reach, machines); err != nil {
 			return fmt.Errorf("the cluster at %v did not answer within %v: %w", c.Cluster, reachWait, err)
 		}
-		return mountThrough(ctx, running, c, keys, service, machines)
+		return mountThrough(ctx, running, c, service, machines, view{fleet: machines, keys: keys})
 	})
 	return g.Wait()
 }
@@ -78,8 +80,14 @@ func awaitGroups(ctx context.Context, machines *fleet.Fleet) error {
 	}
 }
 
+// A sight is what a mount shows of the cluster.
+type sight interface {
+	cluster.Cluster
+	nodes.Nodes
+}
+
 // mountThrough opens a session and mounts.
-func mountThrough(ctx, running context.Context, c MountConfig, keys *trust.Keyring, service *metaService, machines *fleet.Fleet) (err error) {
+func mountThrough(ctx, running context.Context, c MountConfig, service *metaService, machines *fleet.Fleet, sees sight) (err error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return err
@@ -111,7 +119,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, keys *trust.Keyri
 	go func() { done <- tree.Run(above) }()
 
 	f := front{
-		tree: tree, cluster: view{fleet: machines, keys: keys}, nodes: view{fleet: machines, keys: keys}, node: host,
+		tree: tree, cluster: sees, nodes: sees, node: host,
 		session: func() meta.SessionID { return info.ID }, broken: broken, mounted: func(string) {},
 	}
 	err = f.serve(ctx, above, c)

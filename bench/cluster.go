@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// The cluster that is measured: machines on loopback, of which these have the
+	// metadata and these a store each.
+	metaMachines  = 3
+	chunkMachines = 6
+	// wholeLimit bounds the time until they are one cluster.
+	wholeLimit = 2 * time.Minute
+)
+
+// A cluster is dosmount on machines of their own processes, on the same file
+// system: what the network and the consensus of three cost beside dos.
+type cluster struct {
+	bin, work, point string
+
+	machines []*process
+	addrs    []string // of those with metadata
+	mount    *process
+}
+
+// newCluster brings up the machines. bin is the directory of the commands.
+func newCluster(ctx context.Context, bin, work string) (_ *cluster, err error) {
+	c := &cluster{bin: bin, work: filepath.Join(work, "cluster"), point: filepath.Join(work, "cluster-mount")}
+	if err := os.Mkdir(c.work, 0o700); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.close())
+		}
+	}()
+	for i := range metaMachines + chunkMachines {
+		addr, err := freeAddr()
+		if err != nil {
+			return nil, err
+		}
+		name := fmt.Sprintf("m%d", i)
+		args := []string{"--data", c.data(i), "--listen", addr, "--name", name, "--roles", "meta"}
+		if i >= metaMachines {
+			args[len(args)-1] = "chunk"
+		} else {
+			c.addrs = append(c.addrs, addr)
+		}
+		if i == 0 {
+			args = append(args, "--bootstrap")
+		} else {
+			token, err := c.dosctl(ctx, "token", "create", "--node", name)
+			if err != nil {
+				return nil, err
+			}
+			args = append(args, "--join", strings.TrimSpace(token))
+		}
+		p, err := start(ctx, c.data(i), filepath.Join(bin, "dosd"), args...)
+		if err != nil {
+			return nil, err
+		}
+		c.machines = append(c.machines, p)
+		if i == 0 {
+			if err := c.await(ctx, func(status string) bool { return strings.Contains(status, "leader m0") }); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return c, c.await(ctx, func(status string) bool {
+		return strings.Contains(status, fmt.Sprintf("\nstores.up %d\n", chunkMachines)) &&
+			strings.Contains(status, fmt.Sprintf(" members %d alive %d ", metaMachines, metaMachines)) &&
+			strings.HasPrefix(status, "health ok\n")
+	})
+}
+
+func (c *cluster) data(i int) string { return filepath.Join(c.work, fmt.Sprintf("m%d", i)) }
+
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// dosctl asks the first machine.
+func (c *cluster) dosctl(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, "dosctl"), append([]string{"--data", c.data(0)}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w\n%s", cmd, err, stderr.Bytes())
+	}
+	return string(out), nil
+}
+
+// await asks for the status until it is as it should be.
+func (c *cluster) await(ctx context.Context, is func(status string) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, wholeLimit)
+	defer cancel()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		status, err := c.dosctl(ctx, "status")
+		if err == nil && is(status) {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("the machines are no whole cluster after %v:\n%s", wholeLimit, status), err)
+		}
+	}
+}
+
+func (c *cluster) name() string { return "cluster" }
+
+func (c *cluster) up(ctx context.Context) (string, error) {
+	p, err := start(ctx, c.point, filepath.Join(c.bin, "dosmount"), "--cluster", strings.Join(c.addrs, ","),
+		"--identity", filepath.Join(c.data(0), "identity"), c.point)
+	if err != nil {
+		return "", err
+	}
+	c.mount = p
+	dir := filepath.Join(c.point, "bench")
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", errors.Join(err, c.down())
+	}
+	return dir, nil
+}
+
+func (c *cluster) down() error { return stop(&c.mount) }
+
+// close ends the machines, those with metadata last: the others need them to
+// leave in order.
+func (c *cluster) close() error {
+	err := c.down()
+	for _, p := range slices.Backward(c.machines) {
+		err = errors.Join(err, stop(&p))
+	}
+	return err
+}
