@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -367,6 +368,58 @@ func TestRefused(t *testing.T) {
 	o.member.down.Store(true)
 	if _, _, err := trust.Join(t.Context(), token, "x", true); err == nil || !strings.Contains(err.Error(), "try again later") {
 		t.Errorf("while there is no leader: %v", err)
+	}
+}
+
+// Anything may be sent to who admits joiners, and nobody else waits for it.
+func TestGarbage(t *testing.T) {
+	o := begin(t)
+	dial := func() *tls.Conn {
+		conn, err := tls.Dial("tcp", o.port.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{trust.JoinProto}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	b := o.join(t, "b", trust.ReadOnly)
+	// Half-open ones, more than are served at once.
+	var idle []*tls.Conn
+	for range 100 {
+		idle = append(idle, dial())
+	}
+	until(t, "some are sent away", func() bool { return strings.Contains(o.log.take(), "too many join at once") })
+	if err := echo(t.Context(), b.dial(t, o)); err != nil {
+		t.Errorf("others wait for them: %v", err)
+	}
+	for _, conn := range idle {
+		conn.Close()
+	}
+	token := o.token(t, admission.TokenWish{Rights: trust.ReadOnly})
+	until(t, "the next joins", func() bool {
+		_, _, err := trust.Join(t.Context(), token, "c", false)
+		return err == nil
+	})
+	for name, sent := range map[string]string{
+		"not a message": "GET / HTTP/1.1\r\n\r\n", "too long": "\xff\xff\xff\xff{", "half": "\x00\x00\x00\xff{", "nothing of use": "\x00\x00\x00\x02{}",
+		"a strange name": "\x00\x00\x00\x11{\"name\":\"\\n\\n\\n\"}",
+	} {
+		conn := dial()
+		conn.Write([]byte(sent))
+		conn.CloseWrite()
+		io.Copy(io.Discard, conn)
+		conn.Close()
+		var log []string
+		until(t, name+" is in the log", func() bool {
+			for line := range strings.Lines(o.log.take()) {
+				if strings.Contains(line, "from="+conn.LocalAddr().String()) {
+					log = append(log, line)
+				}
+			}
+			return len(log) > 0
+		})
+		if !strings.Contains(log[0], "a joiner was") || len(log) > 1 {
+			t.Errorf("%s: the log says %q", name, log)
+		}
 	}
 }
 

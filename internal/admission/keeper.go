@@ -41,6 +41,8 @@ const (
 	// cutLooks is for how many looks after an authority was cut off connections are
 	// looked at from the ground up: some may have been shaking hands just then.
 	cutLooks = 10
+	// quiet is how long looks may fail before the log says so: elections take a moment.
+	quiet = 10 * time.Second
 )
 
 // A Keeper looks after the identity of a process: whom it trusts, what it shows,
@@ -51,7 +53,6 @@ type Keeper struct {
 	cut     int                   // looks for which connections are checked wholly
 	unsaved bool
 	tell    string // the serial number that is to be confirmed; empty: none
-	said    string // the trouble that was logged last
 }
 
 // NewKeeper returns a Keeper.
@@ -69,18 +70,17 @@ func NewKeeper(c KeeperConfig) *Keeper {
 func (k *Keeper) Run(ctx context.Context) error {
 	tick := time.NewTicker(k.cfg.Every)
 	defer tick.Stop()
+	well, told := time.Now(), false
 	for {
-		said := ""
-		if err := k.Look(ctx); err != nil {
-			said = err.Error()
-		}
-		if said != k.said && ctx.Err() == nil {
-			if said != "" {
-				k.cfg.Log.Warn("admission: this identity is not up to date; trying on", "err", said)
-			} else {
+		switch err := k.Look(ctx); {
+		case err == nil:
+			if told {
 				k.cfg.Log.Info("admission: this identity is up to date again")
 			}
-			k.said = said
+			well, told = time.Now(), false
+		case !told && ctx.Err() == nil && time.Since(well) > quiet:
+			told = true
+			k.cfg.Log.Warn("admission: this identity is not up to date; trying on", "identity", k.cfg.Keys.Self().String(), "err", err)
 		}
 		select {
 		case <-tick.C:

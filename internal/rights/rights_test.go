@@ -37,7 +37,7 @@ func TestAllOps(t *testing.T) {
 		right, listed := ops[op]
 		switch known := m.IsCommand(op) || m.IsQuery(op); {
 		case known != listed:
-			t.Errorf("operation %#04x: known %v, in the table %v", uint16(op), known, listed)
+			t.Errorf("operation %#04x: registered %v, in the table of ops.go %v: say there who may ask for it", uint16(op), known, listed)
 		case listed && (right < trust.ReadOnly || right > never):
 			t.Errorf("operation %#04x needs %v", uint16(op), right)
 		case metatrust.Secret(op) != (listed && right == never):
