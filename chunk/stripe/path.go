@@ -70,6 +70,11 @@ type Config struct {
 	// Damaged is told of each shard that a read found missing or corrupt on a
 	// live store. It must not block.
 	Damaged func(chunk.ID)
+	// Changed returns a channel that is closed when the answers of Cluster may
+	// have changed. With it a Write or Read for which too few stores can be
+	// reached waits until there are enough, for at most Timeout; without it
+	// that fails at once.
+	Changed func() <-chan struct{}
 	// Disk names the file system that a store lies on, so that Capacity does
 	// not count one twice. Without it each store has its own.
 	Disk func(chunk.StoreID) string

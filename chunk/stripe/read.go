@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
+	"time"
 
 	"dos/chunk"
 	"dos/chunk/erasure"
@@ -27,6 +30,24 @@ func (p *Path) Read(ctx context.Context, s chunk.Stripe, b []byte, off int64) er
 	case len(b) == 0:
 		return nil
 	}
+	began, changed := time.Now(), p.changed()
+	err := p.read(ctx, s, b, off)
+	if !errors.Is(err, errAway) || changed == nil {
+		return err
+	}
+	ctx, cancel := context.WithDeadlineCause(ctx, began.Add(p.config.Timeout), errTimeout)
+	defer cancel()
+	for errors.Is(err, errAway) && p.wait(ctx, changed) {
+		changed = p.changed()
+		if again := p.read(ctx, s, b, off); again == nil || ctx.Err() == nil {
+			err = again
+		}
+	}
+	return err
+}
+
+// read is one attempt of Read.
+func (p *Path) read(ctx context.Context, s chunk.Stripe, b []byte, off int64) error {
 	cell := s.Code.Cell(int(s.Len))
 	first, last := int(off)/cell, (int(off)+len(b)-1)/cell
 	if s.Code.K == 1 {
@@ -153,6 +174,9 @@ func (p *Path) failed(ctx context.Context, w *want) error {
 	}
 	kind := chunk.ErrTooFew
 	never := 0
+	if slices.ContainsFunc(slices.Collect(maps.Values(w.why)), func(err error) bool { return !aboutShard(err) }) {
+		kind = errAway
+	}
 	all := make(failures)
 	for i, store := range w.stripe.Stores {
 		switch err := w.why[i]; {
@@ -185,6 +209,9 @@ func (a *answers) add(i int, err error) {
 }
 
 var errShort = errors.New("shard is too short")
+
+// errAway is ErrTooFew where a store that does not answer may have what is missing.
+var errAway = fmt.Errorf("%w", chunk.ErrTooFew)
 
 // readFull fills b from one shard.
 func readFull(ctx context.Context, s chunk.Store, id chunk.ID, b []byte, off int64) error {

@@ -30,8 +30,13 @@ func (p *Path) Write(ctx context.Context, id chunk.StripeID, data []byte) (chunk
 	defer cancel()
 	failed := make(failures)
 	begun := id
-	for { // each round but the last adds to failed, so there are few
+	for { // each round but the last adds to failed or waits, so there are few
+		changed := p.changed()
 		plan, err := p.place(id, len(data), failed)
+		if errors.Is(err, chunk.ErrTooFew) && p.wait(ctx, changed) {
+			clear(failed)
+			continue
+		}
 		if err != nil {
 			return chunk.Stripe{}, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -45,9 +46,11 @@ func (fs *FS) read(ctx context.Context, n *inode, p []byte, off int64) (int, err
 	}
 	n.mu.Unlock()
 	for _, g := range gaps {
+		began := time.Now()
 		err := fs.fill(ctx, n, g)
-		if err != nil && !errors.Is(err, meta.NotExist) && ctx.Err() == nil {
-			// The bytes may have been moved since the extents were cached.
+		if err != nil && !errors.Is(err, meta.NotExist) && ctx.Err() == nil && time.Since(began) < fs.cfg.Wait/2 {
+			// The bytes may have been moved since the extents were cached. (What
+			// took longer was waited for, and is not to be waited for twice.)
 			n.mu.Lock()
 			fs.moved(n, g.off, g.end())
 			n.mu.Unlock()

@@ -99,7 +99,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 		return err
 	}
 	caller := client.NewRemote(service, info.ID)
-	path, err := stripe.New(stripe.Config{Cluster: machines, IDs: client.Session{Caller: caller}, Disk: machines.Disk})
+	path, err := stripe.New(stripe.Config{Cluster: machines, IDs: client.Session{Caller: caller}, Disk: machines.Disk, Changed: machines.Changed})
 	if err != nil {
 		return err
 	}
