@@ -51,12 +51,18 @@ func (r *Replica) check() error {
 		if err := r.salvage(first, last); err != nil {
 			return err
 		}
-	case err != nil && r.cfg.Stream == nil:
-		return fmt.Errorf("%w; dosctl fsck --data D --salvage goes on with what is there", err)
 	case err != nil:
-		return err
+		return r.refuse(err)
 	}
 	return r.keepTerm()
+}
+
+// refuse adds to the reason why a directory is refused what can be done about it.
+func (r *Replica) refuse(err error) error {
+	if errors.Is(err, meta.Lost) && r.cfg.Stream == nil {
+		return fmt.Errorf("%w; dosctl fsck --data D --salvage goes on with what is there", err)
+	}
+	return err
 }
 
 // sound reads the log. Damaged entries that the snapshot covers are of no use but

@@ -107,6 +107,16 @@ func TestRefusals(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, meta.Lost, "is damaged", upTo3},
+		{"index of the log garbage", crashed, func(t *testing.T, dir string) {
+			path := filepath.Join(dir, "raft", "wal-meta.db")
+			info, err := os.Stat(path)
+			if err == nil {
+				err = os.WriteFile(path, []byte(strings.Repeat("garbage!", int(info.Size()/8))), 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}, meta.Lost, "cannot be read", upTo2},
 		{"log and state gone", crashed, remove("raft", "state.1"), meta.Lost, "the state has lost entries", ""},
 		{"no current", crashed, remove("current"), meta.Lost, `but no file "current"`, "-"},
 		{"newer", crashed, func(t *testing.T, dir string) {

@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/metadb"
+
+	"dos/meta"
 )
 
 // logs is the log store that Raft sees: raft-wal, and what we want to know of
@@ -47,6 +50,14 @@ func openLogs(dir string, cfg *Config) (*logs, error) {
 		return nil, err
 	}
 	w, index, err := openWAL(sub, cfg)
+	if errors.Is(err, meta.Lost) && cfg.Salvage {
+		to, err := aside(sub)
+		if err != nil {
+			return nil, errors.Join(err, ack.close())
+		}
+		cfg.Log.Warn("replica: salvaging without the log", "it is in", to)
+		return openLogs(dir, cfg)
+	}
 	if err != nil {
 		return nil, errors.Join(err, ack.close())
 	}
@@ -169,12 +180,25 @@ func (l lineLogger) Write(p []byte) (int, error) {
 var _ raft.MonotonicLogStore = (*logs)(nil)
 
 // openWAL opens the log proper. Its index is a Bolt file that raft-wal opens
-// but does not close, so we hold it.
-func openWAL(dir string, cfg *Config) (*wal.WAL, *metadb.BoltMetaDB, error) {
-	index := new(metadb.BoltMetaDB)
-	w, err := wal.Open(dir, wal.WithMetaStore(index), wal.WithSegmentSize(cfg.limits.segment), wal.WithLogger(raftLogger(cfg.Log, false, nil)))
+// but does not close, so we hold it. What is neither of these libraries' files is
+// Lost: they say so in many ways, also by a panic.
+func openWAL(dir string, cfg *Config) (w *wal.WAL, index *metadb.BoltMetaDB, err error) {
+	index = new(metadb.BoltMetaDB)
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("replica: the log in %s cannot be read (%.100v): %w", dir, p, meta.Lost)
+		}
+	}()
+	w, err = wal.Open(dir, wal.WithMetaStore(index), wal.WithSegmentSize(cfg.limits.segment), wal.WithLogger(raftLogger(cfg.Log, false, nil)))
+	var path *fs.PathError
+	switch {
+	case errors.As(err, &path) && !errors.Is(err, os.ErrNotExist):
+		err = fmt.Errorf("replica: opening the log in %s: %w", dir, err)
+	case err != nil:
+		err = fmt.Errorf("replica: the log in %s cannot be read: %w: %w", dir, meta.Lost, err)
+	}
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("replica: opening the log in %s: %w", dir, err), index.Close())
+		return nil, nil, errors.Join(err, index.Close())
 	}
 	return w, index, nil
 }

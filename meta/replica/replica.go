@@ -159,7 +159,7 @@ func (r *Replica) openFiles() error {
 		return err
 	}
 	if r.logs, err = openLogs(dir, &r.cfg); err != nil {
-		return err
+		return r.refuse(err)
 	}
 	r.logs.fatal = r.fatal
 	st, err := openStore(stateDir(dir, cur.Generation), cur.Generation, &r.cfg)
