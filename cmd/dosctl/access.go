@@ -28,13 +28,13 @@ var accessVerbs = []verb{
 
 // createToken prints the token alone, so that $(…) takes it.
 func createToken(ctx context.Context, c command) error {
-	w := admin.Wish{Node: c.flags.node, Rights: c.flags.rights, Life: c.flags.ttl.Duration}
+	w := admin.Wish{Node: !c.flags.client, Rights: c.flags.rights, Life: c.flags.ttl.Duration}
 	if len(c.args) > 0 {
 		w.Name = c.args[0]
 	}
 	switch {
-	case c.flags.node == c.flags.client:
-		return wrong("token create: --node for a machine, or --client for whoever mounts or administers")
+	case c.flags.node && c.flags.client:
+		return wrong("token create: a token is for a machine (--node) or for who mounts and administers (--client)")
 	case w.Node && w.Rights != "":
 		return wrong("token create: --rights goes with --client")
 	case w.Rights == "" && !w.Node:

@@ -17,7 +17,7 @@ import (
 
 // dataVerbs are about what is stored.
 var dataVerbs = []verb{
-	{name: "status", flags: []string{"json"}, run: status},
+	{name: "status", flags: []string{"json", "long"}, run: status},
 	{name: "events", flags: []string{"json", "follow"}, run: ask(events)},
 	{name: "fsck", flags: []string{"verify", "salvage"}, run: fsck},
 	{name: "scrub", run: ask(scrub)},
@@ -47,7 +47,11 @@ func status(ctx context.Context, c command) error {
 	if c.flags.json {
 		return printJSON(c.out, s)
 	}
-	_, err = io.WriteString(c.out, s.Screen())
+	text := s.Screen()
+	if c.flags.long {
+		text = s.Text()
+	}
+	_, err = io.WriteString(c.out, text)
 	return err
 }
 

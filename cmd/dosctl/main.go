@@ -19,20 +19,21 @@ import (
 
 const usage = `usage: dosctl [flags] VERB …
 
-  status              is my data safe, what is going on, what should I do
+  status [--long]     is my data safe, what is going on, what should I do
   events [--follow]   what happened
   fsck [--verify]     check every name, extent, stripe and shard (--verify: every byte);
-                      where no dos runs, the --data directory (--salvage: a broken log too)
+                      if no dos runs there, of --data DIR (--salvage: a broken log too)
   scrub               read every record of every store now, and mend what is bad
   replace STORE       give up what a lost store had, if it will not come back
   dump FILE           copy the metadata; restore FILE makes DIR/meta anew from it
-  node list, node drain|resume|remove NAME         machines of a cluster
-  token create --node|--client [NAME] [--rights ro|rw|admin] [--ttl 1h]
-  token list, token delete HASH                    who may join
-  login TOKEN|- [--name NAME]                      make this user's identity
-  identity list, identity revoke NAME [--node]     who has joined
-  authority rotate [--now]                         replace the cluster's authority
-  --cluster HOST:PORT[,…] --identity FILE          a cluster, as that client
+  node list | node drain|resume|remove NAME          the machines of a cluster
+  token create [NAME] [--client [--rights ro|rw|admin]] [--ttl 1h]
+  token list | token delete HASH                     who may join
+  login TOKEN|- [--name NAME]                        join as a client
+  identity list | identity revoke NAME [--node]      who has joined
+  authority rotate [--now]                           replace the cluster's authority
+
+  --cluster HOST:PORT[,…] --identity FILE   a cluster, and who you are for it
   --data DIR          the dos that runs here on DIR; --mount DIR: what is mounted there
                       (default: the one that runs here, else $DOS_CLUSTER)
   --json              for programs, where a table is printed; --version
@@ -85,7 +86,7 @@ var verbs = slices.Concat(dataVerbs, nodeVerbs, accessVerbs)
 
 // flags are those that go with some verbs only.
 type flags struct {
-	json, verify, salvage, follow, node, client, now bool
+	json, long, verify, salvage, follow, node, client, now bool
 
 	rights, name string
 	ttl          duration
@@ -98,6 +99,7 @@ func run(ctx context.Context, args []string, out, errout io.Writer) error {
 	set.Usage = func() {}
 	common := c.where.flags(set)
 	set.BoolVar(&c.flags.json, "json", false, "")
+	set.BoolVar(&c.flags.long, "long", false, "")
 	set.BoolVar(&c.flags.verify, "verify", false, "")
 	set.BoolVar(&c.flags.salvage, "salvage", false, "")
 	set.BoolVar(&c.flags.follow, "follow", false, "")

@@ -75,7 +75,7 @@ func (s Status) moreStores() string {
 	if len(s.Machines) == 0 {
 		return "the data directory has too few stores"
 	}
-	return "let another machine join (dosctl token create --node), or give one another --disk"
+	return "let another machine join (dosctl token create), or give one another --disk"
 }
 
 // aboutMetadata says what to do if no member may be lost.

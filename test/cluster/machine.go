@@ -131,10 +131,10 @@ func (m *Machine) Ctl(tb testing.TB, args ...string) Result {
 	return Run(tb, Bin("dosctl"), append([]string{"--data", m.Data}, args...)...)
 }
 
-// Status is what dosctl status says on this machine: lines of a key and a value.
+// Status is what dosctl status --long says on this machine: lines of a key and a value.
 func (m *Machine) Status(tb testing.TB) (map[string]string, error) {
 	tb.Helper()
-	r := m.Ctl(tb, "status")
+	r := m.Ctl(tb, "status", "--long")
 	if r.Code != 0 {
 		return nil, fmt.Errorf("dosctl status on %s: exit status %d: %s", m.Name, r.Code, strings.TrimSpace(r.Stderr))
 	}
