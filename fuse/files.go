@@ -31,6 +31,9 @@ type files struct {
 	started meta.Time
 	ending  atomic.Bool // the mount is detached: write no more
 
+	locks   Locks // nil: the kernel's own
+	lockers lockUsers
+
 	special table
 	open    handles[*file]
 	dirs    handles[*dir]
@@ -49,6 +52,7 @@ func newFiles(ctx context.Context, cfg Config) *files {
 		mux:           cfg.Special,
 		timeout:       cfg.Timeout,
 		failed:        cfg.Failed,
+		locks:         cfg.Locks,
 		log:           cfg.Log,
 		started:       meta.At(time.Now()),
 		writers:       make(map[meta.Ino]int),
@@ -60,8 +64,9 @@ func (f *files) String() string { return "dos" }
 // closeAll ends what the kernel did not release: it does not when the
 // connection was cut.
 func (f *files) closeAll() {
-	for _, h := range f.open.drain() {
+	for fh, h := range f.open.drain() {
 		f.release(h)
+		f.releaseLocks(fh)
 	}
 	for _, d := range f.dirs.drain() {
 		d.release()

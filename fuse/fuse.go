@@ -20,7 +20,11 @@
 //
 // # Locks
 //
-// flock and fcntl locks are the kernel's own, within this mount.
+// flock and fcntl locks are the kernel's own, within this mount, or, with
+// Config.Locks, those of a service for all mounts. Locks of directories and of
+// special files are never the service's. A program that is interrupted while it
+// waits gets EINTR or, which the kernel sees to, waits again, and then has its old
+// place.
 package fuse
 
 import (
@@ -50,6 +54,8 @@ type Config struct {
 	// stored there. Nil: none, as for a part of the tree.
 	Special *procfs.Mux
 	Options Options
+	// Locks are the locks of files. Nil: the kernel's own.
+	Locks Locks
 	// Timeout is how long the kernel may believe names and attributes: 1 h. It is
 	// short where the mount is not the only client.
 	Timeout time.Duration
@@ -152,6 +158,7 @@ func connect(f *files, path string, cfg Config) (*raw.Server, error) {
 		// Answers come from memory: with splice each would pay for a pipe.
 		DisableSplice:            true,
 		EnableSymlinkCaching:     true,
+		EnableLocks:              cfg.Locks != nil,
 		ExplicitDataCacheControl: true,
 		ExtraCapabilities: raw.CAP_READDIRPLUS_AUTO | raw.CAP_ATOMIC_O_TRUNC | raw.CAP_ASYNC_DIO |
 			raw.CAP_HANDLE_KILLPRIV_V2 | raw.CAP_DIRECT_IO_ALLOW_MMAP,

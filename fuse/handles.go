@@ -38,13 +38,10 @@ func (h *handles[T]) take(fh uint64) (T, bool) {
 }
 
 // drain removes everything and returns it.
-func (h *handles[T]) drain() []T {
+func (h *handles[T]) drain() map[uint64]T {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	all := make([]T, 0, len(h.open))
-	for _, v := range h.open {
-		all = append(all, v)
-	}
+	all := h.open
 	h.open = nil
 	return all
 }

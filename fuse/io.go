@@ -54,8 +54,8 @@ func (f *files) opened(stored *vfs.File, flags uint32, out *raw.OpenOut) {
 		f.mu.Lock()
 		f.writers[stored.Ino()]++
 		f.mu.Unlock()
-	} else {
-		out.OpenFlags |= raw.FOPEN_NOFLUSH // there is nothing to flush
+	} else if f.locks == nil {
+		out.OpenFlags |= raw.FOPEN_NOFLUSH // there is nothing to flush, and no lock to give up
 	}
 	out.Fh = f.open.add(h)
 }
@@ -142,10 +142,17 @@ func (f *files) Flush(_ <-chan struct{}, in *raw.FlushIn) raw.Status {
 	if !ok {
 		return raw.EBADF
 	}
-	if h.stored == nil || !h.writable {
+	if h.stored == nil {
 		return raw.OK
 	}
-	return f.status("close", h.flush(f))
+	s := raw.OK
+	if h.writable {
+		s = f.status("close", h.flush(f))
+	}
+	if locks := f.flushLocks(h.stored.Ino(), in.LockOwner); s == raw.OK {
+		s = locks
+	}
+	return s
 }
 
 func (h *file) flush(f *files) error {
@@ -169,6 +176,7 @@ func (f *files) Fsync(_ <-chan struct{}, in *raw.FsyncIn) raw.Status {
 func (f *files) Release(_ <-chan struct{}, in *raw.ReleaseIn) {
 	if h, ok := f.open.take(in.Fh); ok {
 		f.release(h)
+		f.releaseLocks(in.Fh)
 	}
 }
 

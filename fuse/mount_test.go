@@ -33,6 +33,8 @@ func TestMain(m *testing.M) {
 		childServe(arg)
 	case "mmap":
 		childMmap(arg)
+	case "lock":
+		childLock(arg)
 	default:
 		fmt.Fprintf(os.Stderr, "no role %q\n", role)
 		os.Exit(2)
