@@ -26,7 +26,6 @@ import (
 	"dos/meta/client"
 	"dos/meta/members"
 	metanode "dos/meta/node"
-	"dos/meta/replica"
 	metarpc "dos/meta/rpc"
 	"dos/procfs/cluster"
 	"dos/procfs/nodes"
@@ -128,18 +127,8 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 	protos := []string{protoCalls, protoAdmin, protoRaft}
 	m.port = rpc.NewPort(m.listener, m.keys.ServerConfig(protos...), slog.Default(), append(protos, trust.JoinProto)...)
 	if m.has(roleMeta) {
-		if m.member, err = replica.MemberID(m.data.meta(), m.data.node); err != nil {
+		if err := m.openMember(ctx); err != nil {
 			return nil, err
-		}
-		m.mesh = m.port.Mesh(protoRaft, rpc.MeshConfig{Client: m.keys.ClientConfig, Admit: membersOnly(m.keys)})
-		m.meta, err = metanode.Open(replica.Config{
-			Dir: m.data.meta(), ID: m.member,
-			Stream:  m.mesh,
-			Address: c.Listen,
-			Fatal:   m.fail,
-		})
-		if err != nil {
-			return nil, fmt.Errorf("metadata in %s: %w", m.data.meta(), err)
 		}
 	}
 	peers, err := m.data.peers()
