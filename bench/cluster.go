@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -71,16 +72,29 @@ func newCluster(ctx context.Context, bin, work string) (_ *cluster, err error) {
 		}
 		c.machines = append(c.machines, p)
 		if i == 0 {
-			if err := c.await(ctx, func(status string) bool { return strings.Contains(status, "leader m0") }); err != nil {
+			if err := c.await(ctx, func(s status) bool { return s.Meta.Leader == "m0" }); err != nil {
 				return nil, err
 			}
 		}
 	}
-	return c, c.await(ctx, func(status string) bool {
-		return strings.Contains(status, fmt.Sprintf("\nstores.up %d\n", chunkMachines)) &&
-			strings.Contains(status, fmt.Sprintf(" members %d alive %d ", metaMachines, metaMachines)) &&
-			strings.HasPrefix(status, "health ok\n")
+	return c, c.await(ctx, func(s status) bool {
+		up := 0
+		for _, store := range s.Stores {
+			if store.State == "up" {
+				up++
+			}
+		}
+		return up == chunkMachines && s.Meta.Members == metaMachines && s.Meta.Alive == metaMachines
 	})
+}
+
+// status is what is looked at of what dosctl --json status prints.
+type status struct {
+	Meta struct {
+		Leader         string
+		Members, Alive int
+	}
+	Stores []struct{ State string }
 }
 
 func (c *cluster) data(i int) string { return filepath.Join(c.work, fmt.Sprintf("m%d", i)) }
@@ -106,20 +120,24 @@ func (c *cluster) dosctl(ctx context.Context, args ...string) (string, error) {
 }
 
 // await asks for the status until it is as it should be.
-func (c *cluster) await(ctx context.Context, is func(status string) bool) error {
-	ctx, cancel := context.WithTimeout(ctx, wholeLimit)
+func (c *cluster) await(ctx context.Context, is func(status) bool) error {
+	limit, cancel := context.WithTimeout(ctx, wholeLimit)
 	defer cancel()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		status, err := c.dosctl(ctx, "status")
-		if err == nil && is(status) {
+		text, err := c.dosctl(limit, "--json", "status")
+		var s status
+		if err == nil {
+			err = json.Unmarshal([]byte(text), &s)
+		}
+		if err == nil && is(s) {
 			return nil
 		}
 		select {
 		case <-tick.C:
-		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("the machines are no whole cluster after %v:\n%s", wholeLimit, status), err)
+		case <-limit.Done():
+			return errors.Join(fmt.Errorf("the machines are no whole cluster after %v:\n%s", wholeLimit, text), err, ctx.Err())
 		}
 	}
 }
