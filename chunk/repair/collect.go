@@ -88,13 +88,14 @@ func (r *Repairer) bury(ctx context.Context, before time.Time) (int, error) {
 }
 
 // deleteAll deletes shards from several stores at the same time, and says what
-// became of each.
+// became of each. There may be many, so a store has twice the time of a call,
+// which is less than settle still.
 func (r *Repairer) deleteAll(ctx context.Context, shards map[chunk.StoreID][]chunk.ID, done func(chunk.StoreID, error)) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for id, list := range shards {
 		wg.Go(func() {
-			err := r.ask(ctx, id, r.config.Slow, func(ctx context.Context, s chunk.Store) error {
+			err := r.ask(ctx, id, 2*r.config.Slow, func(ctx context.Context, s chunk.Store) error {
 				return s.Delete(ctx, list...)
 			})
 			mu.Lock()

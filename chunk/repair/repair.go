@@ -31,6 +31,7 @@ package repair
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -116,7 +117,7 @@ type Config struct {
 	Retry     time.Duration // before the next comparison when one failed; DefaultRetry
 	DeadGrace time.Duration // a dead stripe is kept so long for late readers; DefaultDeadGrace
 	Timeout   time.Duration // of one call of the table; DefaultTimeout
-	Slow      time.Duration // of one call of a store; DefaultSlow
+	Slow      time.Duration // of one call of a store, well below 10 s; DefaultSlow
 	Workers   int           // stripes rebuilt at the same time; DefaultWorkers
 	Rate      int64         // bytes rebuilt in a second at most; 0 is no limit
 }
@@ -165,6 +166,9 @@ func New(c Config) (*Repairer, error) {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
+	}
+	if c.Slow >= settle/2 {
+		return nil, fmt.Errorf("repair: Slow is %v; calls have to end well before %v", c.Slow, settle)
 	}
 	if c.Workers == 0 {
 		c.Workers = DefaultWorkers
