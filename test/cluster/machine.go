@@ -122,9 +122,6 @@ func (m *Machine) Alive() bool { return m.proc.alive() }
 // Log is what it has said so far on standard error.
 func (m *Machine) Log() string { return m.log.String() }
 
-// Identity is the machine's own, which has all rights.
-func (m *Machine) Identity() string { return filepath.Join(m.Data, "identity") }
-
 // Ctl runs dosctl on this machine.
 func (m *Machine) Ctl(tb testing.TB, args ...string) Result {
 	tb.Helper()
@@ -177,9 +174,10 @@ const statusLimit = time.Minute
 type Cluster struct {
 	Machines []*Machine // those that are or were members, in the order of joining
 
-	net   *network // nil: they are on loopback addresses
-	dir   string
-	hosts int
+	net    *network // nil: they are on loopback addresses
+	dir    string
+	hosts  int // that there were, as below
+	mounts int
 }
 
 // Founded starts the first machine of a new cluster, with a network on which
@@ -232,7 +230,7 @@ func (c *Cluster) New(tb testing.TB, s Spec, flags ...string) *Machine {
 	return m
 }
 
-// Token makes a token with which a machine can join.
+// Token makes a token: with --node for a machine, with --client for a mount.
 func (c *Cluster) Token(tb testing.TB, flags ...string) string {
 	tb.Helper()
 	r := c.Ctl(tb, append([]string{"token", "create"}, flags...)...)
@@ -245,7 +243,7 @@ func (c *Cluster) Token(tb testing.TB, flags ...string) string {
 // Join has one more machine join, and returns when it takes part.
 func (c *Cluster) Join(tb testing.TB, s Spec) *Machine {
 	tb.Helper()
-	m := c.New(tb, s, "--join", c.Token(tb))
+	m := c.New(tb, s, "--join", c.Token(tb, "--node"))
 	m.Again(tb)
 	c.Machines = append(c.Machines, m)
 	return m
@@ -328,7 +326,7 @@ func (c *Cluster) AwaitMembers(tb testing.TB, n int, limit time.Duration) {
 	})
 }
 
-// Mount mounts the cluster at a place of its own.
+// Mount mounts the cluster at a place of its own, with an identity of its own.
 func (c *Cluster) Mount(tb testing.TB, flags ...string) *Mount {
 	tb.Helper()
 	m := &Mount{Point: filepath.Join(Dir(tb), "m")}
@@ -339,7 +337,13 @@ func (c *Cluster) Mount(tb testing.TB, flags ...string) *Mount {
 	if c.net != nil {
 		m.host = c.net.addHost(tb)
 	}
-	m.args = append([]string{"--cluster", strings.Join(addrs, ","), "--identity", c.Machines[0].Identity()}, flags...)
+	c.mounts++
+	identity := filepath.Join(c.dir, fmt.Sprint("client", c.mounts))
+	login := m.host.command(Bin("dosctl"), "login", c.Token(tb, "--client"), "--name", filepath.Base(identity), "--identity", identity)
+	if out, err := login.CombinedOutput(); err != nil {
+		tb.Fatalf("dosctl login: %v\n%s", err, out)
+	}
+	m.args = append([]string{"--cluster", strings.Join(addrs, ","), "--identity", identity}, flags...)
 	m.args = append(m.args, m.Point)
 	tb.Cleanup(func() { m.cleanup(tb) })
 	m.Again(tb)

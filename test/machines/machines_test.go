@@ -12,12 +12,8 @@ import (
 	"dos/test/cluster"
 )
 
-const (
-	// repairLimit bounds how long full redundancy may take to come back with as
-	// little data as there is here.
-	repairLimit = 2 * time.Minute
-	// errorLimit is what the design allows an operation that cannot succeed.
-	errorLimit = 30 * time.Second
-)
+// repairLimit bounds how long full redundancy may take to come back with as
+// little data as there is here.
+const repairLimit = 2 * time.Minute
 
 func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }

@@ -2,6 +2,8 @@ package machines
 
 import (
 	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"dos/test/cluster"
@@ -14,28 +16,25 @@ func TestOneMachine(t *testing.T) {
 	cluster.NeedFuse(t)
 	for _, c := range []struct {
 		name  string
-		found func(testing.TB, string, cluster.Spec) *cluster.Cluster
+		found founder
 	}{
 		{"network", cluster.Founded},
 		{"loopback", cluster.FoundedLocal},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			all := c.found(t, "2+1", cluster.Spec{Flags: threeDisks(t)})
-			all.AwaitHealth(t, "ok", repairLimit)
 			m := all.Mount(t)
 			files := make(witness.Files)
 			files.Add(t, m.Path("files"), 1)
 			one := all.Machines[0]
 			one.Kill(t)
 			one.Again(t)
-			awaitReads(t, files)
 			files.Check(t, "after a crash")
 			m.Cold(t)
 			files.Check(t, "mounted again")
 			one.Stop(t)
 			one.Again(t)
 			cluster.DropCaches(t)
-			awaitReads(t, files)
 			files.Check(t, "after a stop")
 			all.AwaitHealth(t, "ok", repairLimit)
 		})
@@ -48,16 +47,63 @@ func threeDisks(tb testing.TB) []string {
 	return []string{"--disk", dir + "/0", "--disk", dir + "/1", "--disk", dir + "/2"}
 }
 
-// awaitReads waits until everything can be read: a mount does not hear at once
-// that stores are back.
-func awaitReads(tb testing.TB, files witness.Files) {
-	tb.Helper()
-	cluster.Await(tb, errorLimit, func() error {
-		for path := range files {
-			if _, err := os.ReadFile(path); err != nil {
-				return err
-			}
+// TestThreeMachines is what a new user would do: three machines, a mount, real
+// programs. All daemons are killed at once and started again under the mount,
+// which only waits.
+func TestThreeMachines(t *testing.T) {
+	cluster.NeedFuse(t)
+	cluster.Need(t, "tar", "rsync", "git")
+	c := three(t, cluster.Founded, "2+1")
+	m := c.Mount(t)
+	files := make(witness.Files)
+	files.Add(t, m.Path("files"), 1)
+	src, err := filepath.Abs("../../meta")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sh := func(dir, script string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), "/bin/sh", "-ec", script, "sh", src)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", script, err, out)
 		}
-		return nil
-	})
+	}
+	sh(m.Point, `mkdir tar && tar -C "$1" -cf - . | tar -C tar -xf - && diff -r "$1" tar`)
+	sh(m.Point, `rsync -a "$1/" rsync/ && diff -r "$1" rsync`)
+	sh(m.Point, `mkdir git && cd git && cp -r "$1" meta && git init -q . && git add . &&
+		git -c user.name=a -c user.email=a@b commit -qm one && git fsck --strict 2>&1`)
+	sh(m.Point, `sync -f . ; find . -path ./nodes -prune -o -path ./cluster -prune -o -type f -exec sync {} +`)
+
+	for _, machine := range c.Machines {
+		machine.Kill(t)
+	}
+	cluster.DropCaches(t)
+	read := make(chan error, 1)
+	go func() { _, err := os.ReadFile(m.Path("files", "f1048576")); read <- err }()
+	c.Restart(t)
+	if err := <-read; err != nil {
+		t.Errorf("reading while all machines were down: %v", err)
+	}
+	files.Check(t, "all daemons were killed")
+	sh(m.Point, `diff -r "$1" tar; diff -r "$1" rsync; cd git; git fsck --strict 2>&1; git status --porcelain | (! grep .)`)
+	c.AwaitHealth(t, "ok", repairLimit)
+	m.Stop(t)
+	if r := c.Ctl(t, "fsck", "--verify"); r.Code != 0 {
+		t.Errorf("dosctl fsck: exit status %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+	}
+}
+
+// founder makes the first machine of a cluster.
+type founder = func(testing.TB, string, cluster.Spec) *cluster.Cluster
+
+// three brings up three machines with all roles.
+func three(tb testing.TB, found founder, code string) *cluster.Cluster {
+	tb.Helper()
+	c := found(tb, code, cluster.Spec{})
+	c.Join(tb, cluster.Spec{})
+	c.Join(tb, cluster.Spec{})
+	c.AwaitMembers(tb, 3, repairLimit)
+	c.AwaitHealth(tb, "ok", repairLimit)
+	return c
 }
