@@ -62,11 +62,10 @@ func newFiles(ctx context.Context, cfg Config) *files {
 func (f *files) String() string { return "dos" }
 
 // closeAll ends what the kernel did not release: it does not when the
-// connection was cut.
+// connection was cut. Locks are left to the end of the session.
 func (f *files) closeAll() {
-	for fh, h := range f.open.drain() {
+	for _, h := range f.open.drain() {
 		f.release(h)
-		f.releaseLocks(fh)
 	}
 	for _, d := range f.dirs.drain() {
 		d.release()

@@ -38,10 +38,13 @@ func (h *handles[T]) take(fh uint64) (T, bool) {
 }
 
 // drain removes everything and returns it.
-func (h *handles[T]) drain() map[uint64]T {
+func (h *handles[T]) drain() []T {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	all := h.open
+	all := make([]T, 0, len(h.open))
+	for _, v := range h.open {
+		all = append(all, v)
+	}
 	h.open = nil
 	return all
 }

@@ -12,7 +12,8 @@ import (
 	"dos/meta"
 )
 
-// Locks is the lock service for files (meta/client's Locker).
+// Locks is the lock service for files (meta/client's Locker). What is locked when
+// the mount ends, ends with the session that the Locks are of.
 type Locks interface {
 	// Try takes, changes or, with mode Unlocked, gives up a lock. It is meta.Busy
 	// if another owner is in the way, and meta.Expired if what the owner had was
