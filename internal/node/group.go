@@ -38,6 +38,7 @@ func (m *Machine) keepIdentity(ctx context.Context) error {
 // drop closes connections of those who are not trusted any more.
 func (m *Machine) drop(is func(tls.ConnectionState) bool) {
 	m.port.Drop(is)
+	m.dialled.Drop(is)
 	if m.mesh != nil {
 		m.mesh.Drop(is)
 	}

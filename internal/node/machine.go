@@ -71,6 +71,7 @@ type Machine struct {
 	keys     *trust.Keyring
 	listener net.Listener
 	port     *rpc.Port
+	dialled  rpc.Conns      // to other machines, beside the mesh's
 	meta     *metanode.Node // nil without the role, as mesh and office
 	mesh     *rpc.Mesh      // of the metadata members
 	member   string         // its name in the Raft group
@@ -138,7 +139,7 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 	if m.has(roleMeta) {
 		peers = append([]string{c.Listen}, peers...)
 	}
-	if m.service, err = dialMeta(m.keys, peers); err != nil {
+	if m.service, err = dialMeta(m.keys, &m.dialled, peers); err != nil {
 		return nil, err
 	}
 	if m.meta != nil {
@@ -148,7 +149,7 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 	}
 	m.fleet = fleet.New(fleet.Config{
 		Map:  func(ctx context.Context, since uint64) (members.Map, error) { return m.members().Map(ctx, since) },
-		Dial: func(n members.Node) (fleet.Peer, error) { return dialPeer(m.keys, n) },
+		Dial: func(n members.Node) (fleet.Peer, error) { return dialPeer(m.keys, &m.dialled, n) },
 		Self: m.data.node, Local: m.local,
 	})
 	return m, nil

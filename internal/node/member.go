@@ -58,7 +58,7 @@ func (m *Machine) groupLives(ctx context.Context) error {
 		return err
 	}
 	addrs = slices.DeleteFunc(addrs, func(addr string) bool { return addr == m.cfg.Listen })
-	service, err := dialMeta(m.keys, addrs)
+	service, err := dialMeta(m.keys, &m.dialled, addrs)
 	if err != nil {
 		return err
 	}

@@ -48,8 +48,8 @@ func serveState(state func(context.Context) nodes.Node) rpc.Service {
 type peer struct{ *rpc.Client }
 
 // dialPeer prepares the way to a machine, which must prove that it is that one.
-func dialPeer(keys *trust.Keyring, n members.Node) (peer, error) {
-	client, err := rpc.Dial(n.Addr, rpc.ClientConfig{TLS: keys.ClientConfig(n.Name, protoCalls)})
+func dialPeer(keys *trust.Keyring, dialled *rpc.Conns, n members.Node) (peer, error) {
+	client, err := rpc.Dial(n.Addr, rpc.ClientConfig{TLS: keys.ClientConfig(n.Name, protoCalls), Among: dialled})
 	return peer{client}, err
 }
 

@@ -13,8 +13,10 @@ import (
 
 	"dos/chunk/stripe"
 	"dos/fuse/vfs"
+	"dos/internal/admission"
 	"dos/internal/boottime"
 	"dos/internal/fleet"
+	"dos/internal/rpc"
 	"dos/internal/trust"
 	"dos/meta"
 	"dos/meta/client"
@@ -32,7 +34,8 @@ func mountCluster(ctx context.Context, c MountConfig) (err error) {
 	if err != nil {
 		return err
 	}
-	service, err := dialMeta(keys, c.Cluster)
+	var dialled rpc.Conns
+	service, err := dialMeta(keys, &dialled, c.Cluster)
 	if err != nil {
 		return err
 	}
@@ -41,7 +44,7 @@ func mountCluster(ctx context.Context, c MountConfig) (err error) {
 		Map: func(ctx context.Context, since uint64) (members.Map, error) {
 			return client.Members{Caller: service.anyone()}.Map(ctx, since)
 		},
-		Dial: func(n members.Node) (fleet.Peer, error) { return dialPeer(keys, n) },
+		Dial: func(n members.Node) (fleet.Peer, error) { return dialPeer(keys, &dialled, n) },
 	})
 
 	// What the mount stands on runs until the mount is gone.
@@ -50,6 +53,13 @@ func mountCluster(ctx context.Context, c MountConfig) (err error) {
 	g, running := errgroup.WithContext(running)
 	g.Go(func() error { return machines.Run(running) })
 	g.Go(func() error { return service.follow(running, machines, func([]string) {}) })
+	g.Go(func() error {
+		return admission.NewKeeper(admission.KeeperConfig{
+			Keys: keys, Path: c.Identity, Drop: dialled.Drop,
+			Authorities: client.Trust{Caller: service.anyone()}.Authorities,
+			Renewer:     admission.NewClient(officesOf(machines)),
+		}).Run(running)
+	})
 	if c.Debug != "" {
 		g.Go(func() error { return serveDebug(running, c.Debug) })
 	}

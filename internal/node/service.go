@@ -19,13 +19,14 @@ import (
 // are thought to have a member of it.
 type metaService struct{ *metarpc.Client }
 
-// dialMeta prepares the way. It does not connect yet.
-func dialMeta(keys *trust.Keyring, addrs []string) (*metaService, error) {
+// dialMeta prepares the way. It does not connect yet; what is connected is among
+// the dialled.
+func dialMeta(keys *trust.Keyring, dialled *rpc.Conns, addrs []string) (*metaService, error) {
 	if len(addrs) == 0 {
 		return nil, errors.New("no machine with metadata is known")
 	}
 	dial := func(addr string) (*rpc.Client, error) {
-		return rpc.Dial(addr, rpc.ClientConfig{TLS: keys.ClientConfig("", protoCalls), Conns: 1})
+		return rpc.Dial(addr, rpc.ClientConfig{TLS: keys.ClientConfig("", protoCalls), Conns: 1, Among: dialled})
 	}
 	return &metaService{metarpc.NewClient(dial, addrs...)}, nil
 }

@@ -54,9 +54,10 @@ const (
 	TokensMax  = 1024     // tokens, until they are over
 	RevokedMax = 4096     // certificates that were revoked, until they are over
 	// CertsMax bounds the certificates of one identity that are not over. They are
-	// renewed when a third of their life is left, so two are usual; with one
-	// more the oldest that is not in use is revoked.
-	CertsMax = 8
+	// renewed when a third of their life is left, so two are usual, and more where
+	// several mounts share a file; with one more the oldest that is not known to
+	// be in use is revoked.
+	CertsMax = 64
 	PruneMax = 256 // rows that one Prune looks at
 	ListMax  = 256 // identities in one answer
 )
