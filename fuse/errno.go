@@ -18,7 +18,7 @@ var errnos = map[meta.Kind]syscall.Errno{
 	meta.Invalid:      syscall.EINVAL,
 	meta.Permission:   syscall.EACCES,
 	meta.Busy:         syscall.EBUSY,
-	meta.Expired:      syscall.ESTALE,
+	meta.Expired:      syscall.EIO, // the outcome is unknown; ESTALE would make the kernel send it again
 	meta.NoSpace:      syscall.ENOSPC,
 	meta.Unavailable:  syscall.EIO, // no quorum: the outcome is unknown
 	meta.NotDir:       syscall.ENOTDIR,

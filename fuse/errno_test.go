@@ -39,7 +39,7 @@ func TestStatus(t *testing.T) {
 		{"lost", fmt.Errorf("stripe 7: %w", meta.Lost), syscall.EIO, true, true},
 		{"bare lost", meta.Lost, syscall.EIO, true, true},
 		{"fixed", meta.Fixed, syscall.EPERM, false, false},
-		{"expired", meta.Expired, syscall.ESTALE, true, true},
+		{"expired", meta.Expired, syscall.EIO, true, true},
 		{"interrupted", fmt.Errorf("pop: %w", context.Canceled), syscall.EINTR, false, false},
 		{"too late", context.DeadlineExceeded, syscall.ETIMEDOUT, true, true},
 		{"an errno", syscall.EAGAIN, syscall.EAGAIN, false, true},

@@ -30,6 +30,9 @@ type files struct {
 	log     *slog.Logger
 	started meta.Time
 	ending  atomic.Bool // the mount is detached: write no more
+	// dropPages has the kernel forget the pages of a node, those in dirty maps
+	// written first. Reads and writes of the node must not wait for its caller.
+	dropPages func(nodeid uint64)
 
 	locks   Locks // nil: the kernel's own
 	lockers lockUsers
@@ -106,7 +109,7 @@ func (f *files) refuse(nodeid uint64, name string) raw.Status {
 
 // attrTimeout is how long the kernel may believe a.
 func (f *files) attrTimeout(a meta.Attr) time.Duration {
-	if !a.IsFile() {
+	if !a.IsFile() || f.timeout == 0 {
 		return f.timeout
 	}
 	if a.Mode&(meta.SetUID|meta.SetGID) != 0 {
@@ -184,12 +187,22 @@ func (f *files) GetAttr(_ <-chan struct{}, in *raw.GetAttrIn, out *raw.AttrOut) 
 		fillAttr(&out.Attr, a)
 		return raw.OK
 	}
-	a, err := f.fs.Attr(f.ctx, f.ino(in.NodeId))
+	a, err := f.attr(in.NodeId)
 	if err != nil {
 		return f.status("getattr", err)
 	}
 	f.fillAttrOut(out, a)
 	return raw.OK
+}
+
+// attr returns what stat tells of a stored node. Pages that do not go with it are
+// dropped before the kernel hears of it.
+func (f *files) attr(nodeid uint64) (meta.Attr, error) {
+	a, err := f.fs.Attr(f.ctx, f.ino(nodeid))
+	if err == nil && f.fs.Stale(a) {
+		f.dropPages(nodeid)
+	}
+	return a, err
 }
 
 // Statx is GetAttr with the time of birth.
@@ -202,7 +215,7 @@ func (f *files) Statx(_ <-chan struct{}, in *raw.StatxIn, out *raw.StatxOut) raw
 		fillStatx(&out.Statx, a)
 		return raw.OK
 	}
-	a, err := f.fs.Attr(f.ctx, f.ino(in.NodeId))
+	a, err := f.attr(in.NodeId)
 	if err != nil {
 		return f.status("statx", err)
 	}

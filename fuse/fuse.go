@@ -10,13 +10,19 @@
 //
 // # What the kernel may believe
 //
-// This mount is the only client, so the kernel's caches are true: names,
+// Where this mount is the only client, the kernel's caches are true: names,
 // attributes and the absence of names are good for an hour (Config.Timeout),
 // pages stay from one open to the next, and the kernel drops what its own
 // operations change. What it cannot know gets a timeout of zero: the attributes
 // of a file that is open for writing (st_blocks and st_ctime change when its
 // data is stored), those of a set-id program (a write takes the bit away, and
 // only asking again before the next exec shows it), and all of special nodes.
+//
+// Where other mounts use the tree too (vfs.FS.Shared), all timeouts are zero: the
+// kernel asks for names and attributes each time, before each read(2) too, and drops
+// its pages when it hears of another size or mtime. Since programs can set mtime
+// back, pages are dropped besides when the version of the data is another one than
+// when they were read. Maps are not asked about: that is the one exception.
 //
 // # Locks
 //
@@ -57,7 +63,7 @@ type Config struct {
 	// Locks are the locks of files. Nil: the kernel's own.
 	Locks Locks
 	// Timeout is how long the kernel may believe names and attributes: 1 h. It is
-	// short where the mount is not the only client.
+	// zero where the mount is not the only client.
 	Timeout time.Duration
 	// ReadAhead is how far the kernel reads ahead, in KiB: 4096. It takes effect
 	// where we may set it (root, with /sys).
@@ -85,7 +91,10 @@ func (c *Config) fill() error {
 	if c.Root == 0 {
 		c.Root = meta.Root
 	}
-	if c.Timeout == 0 {
+	switch {
+	case c.FS.Shared():
+		c.Timeout = 0
+	case c.Timeout == 0:
 		c.Timeout = time.Hour
 	}
 	if c.ReadAhead == 0 {
@@ -149,6 +158,11 @@ func Mount(ctx context.Context, cfg Config) (*Server, error) {
 
 // connect mounts and shakes hands with the kernel.
 func connect(f *files, path string, cfg Config) (*raw.Server, error) {
+	caps := uint64(raw.CAP_ATOMIC_O_TRUNC | raw.CAP_ASYNC_DIO | raw.CAP_HANDLE_KILLPRIV_V2 | raw.CAP_DIRECT_IO_ALLOW_MMAP)
+	shared := cfg.FS.Shared()
+	if !shared {
+		caps |= raw.CAP_READDIRPLUS_AUTO
+	}
 	opts := &raw.MountOptions{
 		AllowOther:    cfg.Options.AllowOther,
 		Name:          "dos",
@@ -159,11 +173,11 @@ func connect(f *files, path string, cfg Config) (*raw.Server, error) {
 		DisableSplice:            true,
 		EnableSymlinkCaching:     true,
 		EnableLocks:              cfg.Locks != nil,
-		ExplicitDataCacheControl: true,
-		ExtraCapabilities: raw.CAP_READDIRPLUS_AUTO | raw.CAP_ATOMIC_O_TRUNC | raw.CAP_ASYNC_DIO |
-			raw.CAP_HANDLE_KILLPRIV_V2 | raw.CAP_DIRECT_IO_ALLOW_MMAP,
-		DisabledCapabilities: raw.CAP_PASSTHROUGH,
-		Logger:               slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
+		ExplicitDataCacheControl: !shared,
+		DisableReadDirPlus:       shared, // the kernel may not use the attributes
+		ExtraCapabilities:        caps,
+		DisabledCapabilities:     raw.CAP_PASSTHROUGH,
+		Logger:                   slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 		// A bug of ours may have left a lock held. Going on would hang callers
 		// where stopping gives them ENOTCONN and the next start a clean tree.
 		PanicHandler: func(bug any) raw.Status { panic(bug) },
@@ -181,6 +195,7 @@ func connect(f *files, path string, cfg Config) (*raw.Server, error) {
 	}
 	server, err := newServer(f, path, opts)
 	if err == nil {
+		f.dropPages = func(nodeid uint64) { server.InodeNotify(nodeid, 0, 0) } // it may not know the inode any more
 		return server, nil
 	}
 	if m, ok, _ := mountedAt(path); ok && m.fstype == Type { // it failed after mounting

@@ -49,7 +49,9 @@ func (f *files) Open(cancel <-chan struct{}, in *raw.OpenIn, out *raw.OpenOut) r
 // opened gives the kernel a handle for stored.
 func (f *files) opened(stored *vfs.File, flags uint32, out *raw.OpenOut) {
 	h := &file{stored: stored, writable: flags&syscall.O_ACCMODE != syscall.O_RDONLY}
-	out.OpenFlags = raw.FOPEN_KEEP_CACHE
+	if stored.Cached() {
+		out.OpenFlags = raw.FOPEN_KEEP_CACHE
+	}
 	if h.writable {
 		f.mu.Lock()
 		f.writers[stored.Ino()]++

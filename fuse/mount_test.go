@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 		childMmap(arg)
 	case "lock":
 		childLock(arg)
+	case "storm":
+		childStorm(arg)
 	default:
 		fmt.Fprintf(os.Stderr, "no role %q\n", role)
 		os.Exit(2)
@@ -72,7 +74,7 @@ type mount struct {
 type journalOnly struct{ *cluster.Journal }
 
 func (journalOnly) Status(context.Context) (cluster.Status, error) {
-	return cluster.Status{Version: "test", Code: "4+2", Want: "4+2", Meta: cluster.Metadata{Leader: "n", Members: 1, Alive: 1}}, nil
+	return cluster.Status{Version: "test", Code: "4+2", Meta: cluster.Metadata{Leader: "n", Members: 1, Alive: 1}}, nil
 }
 
 // serve mounts at dir and returns a function that unmounts, stops the stored

@@ -34,7 +34,8 @@ func (f *files) GetXAttr(_ <-chan struct{}, in *raw.InHeader, name string, dest 
 	}
 	ino := f.ino(in.NodeId)
 	age := uint64(0)
-	if name == capability {
+	remember := name == capability && !f.fs.Shared()
+	if remember {
 		known, now := f.bare.has(ino)
 		if known {
 			return 0, raw.ENODATA
@@ -42,7 +43,7 @@ func (f *files) GetXAttr(_ <-chan struct{}, in *raw.InHeader, name string, dest 
 		age = now
 	}
 	val, err := f.fs.Xattr(f.ctx, ino, name)
-	if name == capability && errors.Is(err, meta.NoAttr) {
+	if remember && errors.Is(err, meta.NoAttr) {
 		f.bare.add(ino, age)
 	}
 	if err != nil {
@@ -112,8 +113,8 @@ func (f *files) RemoveXAttr(_ <-chan struct{}, in *raw.InHeader, name string) ra
 }
 
 // bareness remembers inodes that are known to have no security.capability:
-// the kernel asks again each time it refreshed their attributes. This mount is
-// the only one that could give them one.
+// the kernel asks again each time it refreshed their attributes. It is for a
+// mount that is the only one that could give them one.
 type bareness struct {
 	mu    sync.Mutex
 	age   uint64                // grows when one is set; guarded by mu

@@ -119,6 +119,9 @@ func (f *File) Allocate(ctx context.Context, off, size int64, mode uint32) error
 		return err
 	}
 	defer n.op.Unlock()
+	if err := fs.own(ctx, n); err != nil {
+		return err
+	}
 	n.mu.Lock()
 	longer := w.Size > n.size()
 	n.mu.Unlock()
@@ -129,7 +132,7 @@ func (f *File) Allocate(ctx context.Context, off, size int64, mode uint32) error
 		return err
 	}
 	defer fs.thaw(n)
-	w.Mtime, w.Low = meta.At(time.Now()), fs.cfg.Data.Low()
+	w.Mtime, w.Low, w.Held = meta.At(time.Now()), fs.cfg.Data.Low(), fs.Shared()
 	began := n.begin()
 	a, err := fs.cfg.Meta.Write(ctx, w)
 	n.mu.Lock()

@@ -40,7 +40,8 @@ func (fs *FS) openDir(ctx context.Context, n *inode) error {
 		return err
 	}
 	defer n.life.RUnlock()
-	if err := fs.fetch(ctx, n); err != nil {
+	a, err := fs.look(ctx, n)
+	if err != nil {
 		return err
 	}
 	n.mu.Lock()
@@ -48,7 +49,7 @@ func (fs *FS) openDir(ctx context.Context, n *inode) error {
 	switch {
 	case n.gone:
 		return meta.NotExist
-	case !n.attr.IsDir():
+	case !a.IsDir():
 		return meta.NotDir
 	}
 	n.opens++
@@ -62,11 +63,12 @@ func (d *Dir) Ino() meta.Ino { return d.n.ino }
 // the same entry as long as the handle is open, until position 0 is asked for
 // again, which lists afresh; so position+1 serves as the cookie of readdir. ok
 // is false at the end. With plus the entry has its Attr, unless the directory
-// has changed since it was listed: the name may not be there any more, or mean
-// something else, and must be looked up.
+// has changed since it was listed, or may have because other mounts use it too:
+// the name may not be there any more, or mean something else, and must be looked up.
 func (d *Dir) Entry(ctx context.Context, pos int64, plus bool) (e meta.Entry, ok bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	plus = plus && !d.fs.Shared()
 	if pos < 0 {
 		return meta.Entry{}, false, meta.Invalid
 	}

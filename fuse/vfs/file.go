@@ -14,6 +14,7 @@ type File struct {
 	n      *inode
 	writes bool
 	synced bool   // each write waits until it is stored
+	cached bool   // see Cached
 	told   uint64 // guarded by n.mu: inode.lost as of the last time the owner was told
 }
 
@@ -53,17 +54,18 @@ func (fs *FS) open(ctx context.Context, n *inode, flags int) (*File, error) {
 		return nil, err
 	}
 	defer n.life.RUnlock()
-	if err := fs.fetch(ctx, n); err != nil {
+	a, err := fs.look(ctx, n)
+	if err != nil {
 		return nil, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
-	case n.gone:
+	case n.gone, fs.Shared() && a.Nlink == 0 && !n.kept: // others are done with it
 		return nil, meta.NotExist
-	case n.attr.IsDir():
+	case a.IsDir():
 		return nil, meta.IsDir
-	case !n.attr.IsFile():
+	case !a.IsFile():
 		return nil, meta.Unsupported
 	}
 	n.opens++
@@ -72,12 +74,44 @@ func (fs *FS) open(ctx context.Context, n *inode, flags int) (*File, error) {
 		writes: flags&syscall.O_ACCMODE != syscall.O_RDONLY,
 		synced: fs.cfg.Sync || flags&(syscall.O_SYNC|syscall.O_DSYNC) != 0,
 		told:   n.lost,
+		cached: !fs.Shared() || !n.stale(a.Data),
 	}
 	if n.lostNew { // this handle is the first that can be told
 		f.told--
 	}
 	return f, nil
 }
+
+// stale reports whether the kernel may have pages of another version of the data
+// than that, and notes that it will have those of that. mu is held.
+func (n *inode) stale(version uint64) bool {
+	if n.paged && n.pages >= version {
+		return false
+	}
+	n.paged, n.pages = true, version
+	return true
+}
+
+// Stale reports whether pages that the kernel has cached since the file was
+// opened may be of an earlier version than the attributes that it is about to be
+// told. It then drops them.
+func (fs *FS) Stale(a meta.Attr) bool {
+	if !fs.Shared() || !a.IsFile() {
+		return false
+	}
+	n := fs.peek(a.Ino)
+	if n == nil {
+		return false
+	}
+	defer fs.put(n)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.opens > 0 && n.stale(a.Data)
+}
+
+// Cached reports whether what the kernel has cached of the file from earlier
+// opens is still right.
+func (f *File) Cached() bool { return f.cached }
 
 // Ino returns the file's inode number.
 func (f *File) Ino() meta.Ino { return f.n.ino }
@@ -105,21 +139,35 @@ func (f *File) WriteAt(ctx context.Context, p []byte, off int64, how WriteFlags)
 		if err := n.op.Lock(ctx); err != nil {
 			return 0, err
 		}
-		n.mu.Lock()
-		off = n.size()
-		n.mu.Unlock()
-		done, err = fs.buffer(ctx, n, p, off, how)
+		if err = fs.own(ctx, n); err == nil {
+			n.mu.Lock()
+			off = n.size()
+			n.mu.Unlock()
+			done, err = fs.buffer(ctx, n, p, off, how)
+		}
 		n.op.Unlock()
 	} else {
 		if err := n.op.RLock(ctx); err != nil {
 			return 0, err
 		}
-		done, err = fs.buffer(ctx, n, p, off, how)
+		if err = fs.own(ctx, n); err == nil {
+			done, err = fs.buffer(ctx, n, p, off, how)
+		}
 		n.op.RUnlock()
 	}
 	if err == nil && f.synced {
 		if err := f.report(fs.sync(ctx, n, true)); err != nil {
 			return 0, err
+		}
+	}
+	if fs.Shared() && done > 0 {
+		n.mu.Lock()
+		contended := time.Now().Before(n.contended)
+		n.mu.Unlock()
+		if contended {
+			if err := f.report(fs.handBack(ctx, n, false)); err != nil {
+				return 0, err
+			}
 		}
 	}
 	return done, err
@@ -146,6 +194,10 @@ func (fs *FS) buffer(ctx context.Context, n *inode, p []byte, off int64, how Wri
 			until = time.Now().Add(fs.cfg.Wait)
 		}
 		switch {
+		case err == errUnowned: // or given back, if it was idle for long
+			if err := fs.own(ctx, n); err != nil {
+				return done, err
+			}
 		case err != nil:
 			return done, err
 		case took == len(part):
@@ -168,6 +220,9 @@ func (fs *FS) put1(n *inode, p []byte, off int64, how WriteFlags) (int, error) {
 	defer n.mu.Unlock()
 	if n.gone {
 		return 0, meta.NotExist
+	}
+	if fs.Shared() && !n.held {
+		return 0, errUnowned
 	}
 	if off != n.next {
 		n.run = 0
@@ -220,7 +275,7 @@ func (f *File) Flush(ctx context.Context) error {
 	if !f.writes {
 		return nil
 	}
-	err := f.fs.sync(ctx, f.n, true)
+	err := f.fs.flush(ctx, f.n)
 	if full(err) {
 		f.n.mu.Lock()
 		if len(f.n.queue) == 0 && !f.n.frozen {
@@ -229,6 +284,22 @@ func (f *File) Flush(ctx context.Context) error {
 		f.n.mu.Unlock()
 	}
 	return f.report(err)
+}
+
+// flush stores what the file has. At what looks like the last close the lease is
+// given back with that.
+func (fs *FS) flush(ctx context.Context, n *inode) error {
+	n.mu.Lock()
+	last := n.held && n.opens == 1
+	n.mu.Unlock()
+	if !last {
+		return fs.sync(ctx, n, true)
+	}
+	if err := n.op.Lock(ctx); err != nil {
+		return err
+	}
+	defer n.op.Unlock()
+	return fs.surrender(ctx, n)
 }
 
 // Fsync returns when all that was written to the file before is stored. Size

@@ -44,6 +44,17 @@ type inode struct {
 	kept  bool // a name was removed with keep; while set, the inode is held
 	gone  bool // given up: it exists no more
 
+	held      bool      // the lease is ours; while set, the inode is held
+	moving    bool      // it is being taken or given back
+	owing     bool      // moving, until it has been given back: nobody knows whether it is ours
+	giving    bool      // the command that stores the last dirty data gives it back
+	doomed    bool      // what the driver has is of a session that is over
+	used      time.Time // when something was last written under it
+	recalled  time.Time // when others asked for it last
+	contended time.Time // until then it is not kept
+	paged     bool      // pages is known
+	pages     uint64    // attr.Data of what the kernel may have cached
+
 	xnames map[string]bool // the names of its extended attributes; nil: not known
 	xgen   uint64
 
@@ -156,6 +167,9 @@ func (n *inode) begin() uint64 {
 func (fs *FS) end(n *inode, began uint64, a meta.Attr, err error, serial bool) {
 	alone := n.gen == began
 	n.gen++
+	if n.held && n.paged && err == nil && n.pages == n.attr.Data {
+		n.pages = a.Data // the kernel saw what was written
+	}
 	n.changed.Store(fs.changes.Add(1))
 	if err != nil {
 		n.fresh = false
@@ -164,7 +178,7 @@ func (fs *FS) end(n *inode, began uint64, a meta.Attr, err error, serial bool) {
 	if alone || serial {
 		n.attr, n.known = a, true
 	}
-	n.fresh = alone
+	n.fresh = alone && (n.held || !fs.Shared())
 }
 
 // touch says that an operation changed the inode's attributes.
@@ -174,6 +188,51 @@ func (fs *FS) touch(ino meta.Ino) {
 	fs.end(n, n.gen, meta.Attr{}, meta.Conflict, false)
 	n.mu.Unlock()
 	fs.put(n)
+}
+
+// look returns what stat shows.
+func (fs *FS) look(ctx context.Context, n *inode) (meta.Attr, error) {
+	if fs.Shared() {
+		return fs.ask(ctx, n)
+	}
+	if err := fs.fetch(ctx, n); err != nil {
+		return meta.Attr{}, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.shown(), nil
+}
+
+// ask is look where other mounts may change the inode: only under its lease is
+// it known what its attributes are.
+func (fs *FS) ask(ctx context.Context, n *inode) (a meta.Attr, err error) {
+	for range 16 { // as in fetch
+		n.mu.Lock()
+		mine, err := fs.sure(ctx, n)
+		gone, gen := n.gone, n.gen
+		if err == nil && mine && n.fresh && !gone {
+			defer n.mu.Unlock()
+			return n.shown(), nil
+		}
+		n.mu.Unlock()
+		if err == nil && gone {
+			err = meta.NotExist
+		}
+		if err == nil {
+			a, err = fs.cfg.Meta.Attr(ctx, n.ino)
+		}
+		if err != nil {
+			return meta.Attr{}, err
+		}
+		n.mu.Lock()
+		if n.gen == gen {
+			defer n.mu.Unlock()
+			n.attr, n.known, n.fresh = a, true, n.held
+			return n.shown(), nil
+		}
+		n.mu.Unlock()
+	}
+	return a, nil
 }
 
 // fetch makes the attributes fresh.
@@ -205,7 +264,7 @@ func (fs *FS) fetch(ctx context.Context, n *inode) error {
 // not committed will make of them. mu is held.
 func (n *inode) shown() meta.Attr {
 	a := n.attr
-	if n.clean() {
+	if n.blank() {
 		return a
 	}
 	dirty := n.active.bytes
@@ -237,9 +296,13 @@ func withoutSetID(mode uint32) uint32 {
 // clean says that nothing is dirty. mu is held.
 func (n *inode) clean() bool { return n.active.empty() && len(n.queue) == 0 }
 
+// blank says that nothing dirty is to be seen: what a session that is over has
+// left is no part of the file. mu is held.
+func (n *inode) blank() bool { return n.doomed || n.clean() }
+
 // size is the file's length, what is dirty included. mu is held.
 func (n *inode) size() int64 {
-	if n.clean() {
+	if n.blank() {
 		return n.attr.Size
 	}
 	return max(n.attr.Size, n.dirtyEnd)

@@ -31,6 +31,7 @@ type layout struct {
 	extents   []meta.Extent
 	stripes   map[chunk.StripeID]chunk.Stripe
 	made      time.Time
+	attr      meta.Attr // of the file then
 
 	ino  meta.Ino
 	idx  int64 // from / layoutSpan
@@ -40,7 +41,7 @@ type layout struct {
 }
 
 func newLayout(ino meta.Ino, from int64, a meta.Layout, now time.Time) *layout {
-	l := &layout{from: from, end: a.End, extents: a.Extents, made: now, ino: ino, idx: from / layoutSpan}
+	l := &layout{from: from, end: a.End, extents: a.Extents, made: now, attr: a.Attr, ino: ino, idx: from / layoutSpan}
 	l.stripes = make(map[chunk.StripeID]chunk.Stripe, len(a.Stripes))
 	l.cost = 256 + int64(len(a.Extents))*56 + int64(len(a.Stripes))*128
 	for _, s := range a.Stripes {
@@ -124,11 +125,29 @@ func (c *layouts) drop(ino meta.Ino, from, to int64) {
 	}
 }
 
-// layoutAt returns extents that reach from off to some point after it.
-func (fs *FS) layoutAt(ctx context.Context, n *inode, off int64) (*layout, error) {
-	if l := fs.layouts.at(n.ino, off, time.Now()); l != nil {
+// layoutAt returns extents that reach from off to some point after it. If now is
+// not nil, it is what the file's attributes have just been said to be.
+func (fs *FS) layoutAt(ctx context.Context, n *inode, off int64, now *meta.Attr) (*layout, error) {
+	if l := fs.layouts.at(n.ino, off, time.Now()); l != nil && (now == nil || l.attr.Data == now.Data) {
 		return l, nil
 	}
+	return fs.askLayout(ctx, n, off)
+}
+
+// confirm returns the file's attributes as the metadata service has them now,
+// at the price of one question that a read asks anyway.
+func (fs *FS) confirm(ctx context.Context, n *inode, off int64) (meta.Attr, error) {
+	if fs.layouts.at(n.ino, off, time.Now()) != nil {
+		return fs.cfg.Meta.Attr(ctx, n.ino)
+	}
+	l, err := fs.askLayout(ctx, n, off)
+	if err != nil {
+		return meta.Attr{}, err
+	}
+	return l.attr, nil
+}
+
+func (fs *FS) askLayout(ctx context.Context, n *inode, off int64) (*layout, error) {
 	n.mu.Lock()
 	gen := n.laygen
 	n.mu.Unlock()

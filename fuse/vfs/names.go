@@ -25,6 +25,18 @@ func (fs *FS) learn(ctx context.Context, a meta.Attr, before uint64) (meta.Attr,
 	n := fs.get(a.Ino)
 	defer fs.put(n)
 	n.mu.Lock()
+	if fs.Shared() {
+		// What was answered while the lease was here does not know what was dirty.
+		known := !n.held && !n.gone && n.changed.Load() <= before && fs.unchangedSince(before)
+		if known {
+			n.attr, n.known = a, true
+		}
+		n.mu.Unlock()
+		if known {
+			return a, nil
+		}
+		return fs.ask(ctx, n)
+	}
 	if !n.fresh && !n.gone && fs.changes.Load() == before {
 		n.attr, n.known, n.fresh = a, true, true
 	}
@@ -33,27 +45,25 @@ func (fs *FS) learn(ctx context.Context, a meta.Attr, before uint64) (meta.Attr,
 		return n.shown(), nil
 	}
 	n.mu.Unlock()
-	return fs.attrOf(ctx, n)
+	return fs.look(ctx, n)
 }
 
 // Attr returns what stat shows, also of an open inode that has no name left.
 func (fs *FS) Attr(ctx context.Context, ino meta.Ino) (meta.Attr, error) {
 	n := fs.get(ino)
 	defer fs.put(n)
-	return fs.attrOf(ctx, n)
-}
-
-func (fs *FS) attrOf(ctx context.Context, n *inode) (meta.Attr, error) {
-	if err := fs.fetch(ctx, n); err != nil {
-		return meta.Attr{}, err
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.shown(), nil
+	return fs.look(ctx, n)
 }
 
 // Create makes a name: mknod, mkdir and symlink alike.
 func (fs *FS) Create(ctx context.Context, parent meta.Ino, name string, node meta.Node) (meta.Attr, error) {
+	if node.Lease {
+		if err := fs.making.RLock(ctx); err != nil {
+			return meta.Attr{}, err
+		}
+		defer fs.making.RUnlock()
+	}
+	epoch := fs.epoch.Load()
 	a, err := fs.cfg.Meta.Create(ctx, parent, name, node)
 	fs.touch(parent)
 	if err != nil {
@@ -63,7 +73,12 @@ func (fs *FS) Create(ctx context.Context, parent meta.Ino, name string, node met
 	defer fs.put(n)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.gen == 0 && !n.fresh {
+	switch {
+	case fs.Shared():
+		if node.Lease && fs.epoch.Load() == epoch {
+			fs.hold(n, a)
+		}
+	case n.gen == 0 && !n.fresh:
 		n.attr, n.known, n.fresh = a, true, true
 	}
 	n.changed.Store(fs.changes.Add(1))
@@ -73,6 +88,7 @@ func (fs *FS) Create(ctx context.Context, parent meta.Ino, name string, node met
 // CreateOpen makes a file and opens it. flags are those of open(2): without
 // O_EXCL a file that is there is opened.
 func (fs *FS) CreateOpen(ctx context.Context, parent meta.Ino, name string, node meta.Node, flags int) (meta.Attr, *File, error) {
+	node.Lease = fs.Shared() && flags&syscall.O_ACCMODE != syscall.O_RDONLY
 	a, err := fs.Create(ctx, parent, name, node)
 	if errors.Is(err, meta.Exist) && flags&syscall.O_EXCL == 0 {
 		a, err = fs.Lookup(ctx, parent, name)
@@ -86,7 +102,7 @@ func (fs *FS) CreateOpen(ctx context.Context, parent meta.Ino, name string, node
 	if err != nil {
 		return meta.Attr{}, nil, err
 	}
-	a, err = fs.attrOf(ctx, f.n)
+	a, err = fs.look(ctx, f.n)
 	if err != nil {
 		f.Release()
 		return meta.Attr{}, nil, err
@@ -107,7 +123,7 @@ func (fs *FS) Link(ctx context.Context, ino, parent meta.Ino, name string) (meta
 	if err != nil {
 		return meta.Attr{}, err
 	}
-	return fs.attrOf(ctx, n)
+	return fs.look(ctx, n)
 }
 
 // Readlink returns a symbolic link's target.
@@ -218,7 +234,10 @@ func (fs *FS) dropIfGone(ctx context.Context, n *inode) {
 	n.mu.Lock()
 	dirty := !n.clean()
 	n.mu.Unlock()
-	if !dirty || !errors.Is(fs.fetch(ctx, n), meta.NotExist) {
+	if !dirty {
+		return
+	}
+	if a, err := fs.look(ctx, n); !errors.Is(err, meta.NotExist) && (err != nil || a.Nlink > 0) {
 		return
 	}
 	n.mu.Lock()

@@ -30,15 +30,19 @@ func (fs *FS) read(ctx context.Context, n *inode, p []byte, off int64) (int, err
 	}
 	var one [1]gap // a read of stored data allocates nothing here
 	gaps := one[:0]
+	now, err := fs.now(ctx, n, off)
+	if err != nil {
+		return 0, err
+	}
 	n.mu.Lock()
-	size := n.size()
+	size := n.sizeAt(now)
 	if off >= size || len(p) == 0 {
 		n.mu.Unlock()
 		return 0, nil
 	}
 	p = p[:min(int64(len(p)), size-off)]
 	gaps = append(gaps, gap{p, off})
-	if !n.clean() {
+	if !n.blank() {
 		gaps = n.active.overlay(gaps)
 		for i := len(n.queue) - 1; i >= 0; i-- {
 			gaps = overlay(gaps, n.queue[i].pieces)
@@ -47,14 +51,14 @@ func (fs *FS) read(ctx context.Context, n *inode, p []byte, off int64) (int, err
 	n.mu.Unlock()
 	for _, g := range gaps {
 		began := time.Now()
-		err := fs.fill(ctx, n, g)
+		err := fs.fill(ctx, n, g, now)
 		if err != nil && !errors.Is(err, meta.NotExist) && ctx.Err() == nil && time.Since(began) < fs.cfg.Wait/2 {
 			// The bytes may have been moved since the extents were cached. (What
 			// took longer was waited for, and is not to be waited for twice.)
 			n.mu.Lock()
 			fs.moved(n, g.off, g.end())
 			n.mu.Unlock()
-			err = fs.fill(ctx, n, g)
+			err = fs.fill(ctx, n, g, now)
 		}
 		if err != nil {
 			return 0, fs.readError(n, g, err)
@@ -63,13 +67,41 @@ func (fs *FS) read(ctx context.Context, n *inode, p []byte, off int64) (int, err
 	return len(p), nil
 }
 
+// now returns nil if what is known here of the file's size and data is true, and
+// else the attributes that are. off is where they are asked for.
+func (fs *FS) now(ctx context.Context, n *inode, off int64) (*meta.Attr, error) {
+	if !fs.Shared() {
+		return nil, nil
+	}
+	n.mu.Lock()
+	mine, err := fs.sure(ctx, n)
+	n.mu.Unlock()
+	if mine || err != nil {
+		return nil, err
+	}
+	a, err := fs.confirm(ctx, n, off)
+	return &a, err
+}
+
+// sizeAt is the file's length when its attributes are now, or as they are known.
+// mu is held.
+func (n *inode) sizeAt(now *meta.Attr) int64 {
+	switch {
+	case now == nil:
+		return n.size()
+	case n.blank():
+		return now.Size
+	}
+	return max(now.Size, n.dirtyEnd)
+}
+
 // fill reads stored data. What was written since the caller looked at the dirty
 // data may or may not be in it.
-func (fs *FS) fill(ctx context.Context, n *inode, g gap) error {
+func (fs *FS) fill(ctx context.Context, n *inode, g gap, now *meta.Attr) error {
 	var few [4]fetch
 	list := few[:0]
 	for len(g.p) > 0 {
-		l, err := fs.layoutAt(ctx, n, g.off)
+		l, err := fs.layoutAt(ctx, n, g.off, now)
 		if err != nil {
 			return err
 		}

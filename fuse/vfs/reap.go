@@ -146,13 +146,16 @@ func (fs *FS) giveUp(ctx context.Context, n *inode) (bool, error) {
 	if !look {
 		return false, nil
 	}
-	err := fs.fetch(ctx, n)
+	a, err := fs.look(ctx, n)
 	if err != nil && !errors.Is(err, meta.NotExist) {
 		return false, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.kept = false; err == nil && n.attr.Nlink > 0 { // it has other names
+	if !n.kept { // the session that kept it is over
+		return false, nil
+	}
+	if n.kept = false; err == nil && a.Nlink > 0 { // it has other names
 		fs.put(n)
 		return false, nil
 	}
@@ -171,4 +174,5 @@ func (fs *FS) discard(ctx context.Context, n *inode) {
 		}
 	}
 	fs.lose(n, meta.NotExist)
+	fs.unhold(n)
 }

@@ -184,6 +184,7 @@ func (fs *FS) age(work context.Context, now time.Time) {
 		fs.relieve()
 	}
 	fs.startReaper(work, true)
+	fs.startReturn(work, now)
 }
 
 // relieve sends dirty data, full stripes first and the oldest next, until half of

@@ -19,14 +19,18 @@ func (f *File) Seek(ctx context.Context, off int64, whence uint32) (int64, error
 		return 0, meta.Invalid
 	}
 	fs, n := f.fs, f.n
+	now, err := fs.now(ctx, n, off)
+	if err != nil {
+		return 0, err
+	}
 	n.mu.Lock()
-	size := n.size()
+	size := n.sizeAt(now)
 	n.mu.Unlock()
 	if off >= size {
 		return 0, ErrNoData
 	}
 	for off < size {
-		start, end, err := fs.dataAfter(ctx, n, off, size)
+		start, end, err := fs.dataAfter(ctx, n, off, size, now)
 		switch {
 		case err != nil:
 			return 0, err
@@ -45,9 +49,11 @@ func (f *File) Seek(ctx context.Context, off int64, whence uint32) (int64, error
 // dataAfter returns a range that holds data, the first at or after off: it
 // begins at off if there is data, and at size if there is none at all. More data may
 // follow at its end.
-func (fs *FS) dataAfter(ctx context.Context, n *inode, off, size int64) (start, end int64, err error) {
+func (fs *FS) dataAfter(ctx context.Context, n *inode, off, size int64, now *meta.Attr) (start, end int64, err error) {
 	n.mu.Lock()
-	start, end = n.dirtyAfter(off)
+	if !n.blank() {
+		start, end = n.dirtyAfter(off)
+	}
 	n.mu.Unlock()
 	if end > 0 && start == off {
 		return start, min(end, size), nil
@@ -57,7 +63,7 @@ func (fs *FS) dataAfter(ctx context.Context, n *inode, off, size int64) (start, 
 		limit = min(start, size)
 	}
 	for pos := off; pos < limit; {
-		l, err := fs.layoutAt(ctx, n, pos)
+		l, err := fs.layoutAt(ctx, n, pos, now)
 		if err != nil {
 			return 0, 0, err
 		}

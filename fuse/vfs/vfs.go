@@ -5,11 +5,21 @@
 //
 // # What is cached
 //
-// The session is the only client, so attributes are true as long as every
+// Without Config.Leases the session is the only client, so attributes are true as long as every
 // change passes through here. They are kept while an inode is in use or has
 // unstored data, and for the last 16,384 others. Where bytes lie is cached for
 // 30 s at most, since folding moves them. Times of access change only when a
 // program sets them, as with the mount option noatime.
+//
+// With Config.Leases other mounts use the tree too, and what is said of
+// attributes and data holds only for a file whose lease this mount has. It takes
+// the lease with the first write, or when it makes the file, and gives it back
+// when others ask for it, with a close that stores something, or some time after
+// the last use; what is dirty is stored first. Without the lease attributes are asked
+// for each time, and extents are used again only if the metadata service has
+// just named the version of the data that they are of. When the session is over,
+// everything is dropped (Fenced); whatever command of write-back comes late is
+// refused, because it says that it was accepted under the lease.
 //
 // # When data leaves
 //
@@ -68,6 +78,8 @@ var ErrNoData = errors.New("vfs: no data at or after the offset")
 type Config struct {
 	Meta Meta
 	Data Data
+	// Leases is for a tree that other mounts use too. Nil: this one is the only one.
+	Leases Leases
 	// Dirty bounds the memory in bytes that data not yet stored takes, buffers
 	// being stored included: 256 MiB, and not less than 16 MiB.
 	Dirty int64
@@ -90,6 +102,8 @@ type FS struct {
 	changes atomic.Uint64 // counts changes of attributes
 	layouts layouts
 	room    room
+	epoch   atomic.Uint64 // counts calls of Fenced
+	making  lock          // shared to make a file with a lease, until it is known here
 
 	wake  chan struct{} // toDrive or toReap has more
 	press chan struct{} // a writer waits for memory
@@ -105,6 +119,9 @@ type FS struct {
 	known     map[meta.Ino]uint32 // how often more Hold was called than Forget
 	toReap    []*inode            // perhaps without a name and not in use any more; each is held
 	toDrop    []meta.Ino          // that Meta shall drop
+	held      map[*inode]bool     // those with a lease; each is held
+	owed      map[*inode]bool     // those whose lease has to be given back; each is held
+	returning bool
 	reaping   bool
 	stopped   bool
 }
@@ -140,6 +157,9 @@ func New(cfg Config) *FS {
 		inodes:  make(map[meta.Ino]*inode),
 		dirty:   make(map[*inode]bool),
 		known:   make(map[meta.Ino]uint32),
+		making:  newLock(),
+		held:    make(map[*inode]bool),
+		owed:    make(map[*inode]bool),
 	}
 	// An eighth of the memory is for putting pieces of stripes together.
 	slots := max(2, min(maxSlots, cfg.Dirty/8/chunk.MaxStripe))

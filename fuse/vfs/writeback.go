@@ -113,6 +113,9 @@ func (fs *FS) storeOne(ctx context.Context, n *inode, l *load, s *slot) {
 // plan says what can be committed in one command now, which load is to be
 // stored next, and whether one has failed. mu is held.
 func (n *inode) plan() (ready []*load, next *load, failed error) {
+	if n.doomed && len(n.queue) > 0 {
+		return nil, nil, errFenced
+	}
 	pieces, inline := 0, int64(0)
 	prefix := true
 	for _, l := range n.queue {
@@ -156,6 +159,12 @@ func (fs *FS) commit(ctx context.Context, n *inode, loads []*load) error {
 	ctx, cancel := context.WithTimeout(ctx, fs.cfg.Wait)
 	defer cancel()
 	w := fs.command(n, loads)
+	if fs.Shared() {
+		w.Held = true
+		n.mu.Lock()
+		w.Give = n.giving && len(loads) == len(n.queue) && n.active.empty()
+		n.mu.Unlock()
+	}
 	began := n.begin()
 	a, err := fs.write(ctx, w)
 	n.mu.Lock()
@@ -170,6 +179,9 @@ func (fs *FS) commit(ctx context.Context, n *inode, loads []*load) error {
 		n.backoff, n.retry = 0, time.Time{}
 		n.settle()
 		n.tell()
+	}
+	if w.Give && (err == nil || !refused(err)) {
+		fs.unhold(n)
 	}
 	n.mu.Unlock()
 	if err == nil {
@@ -200,6 +212,7 @@ func (fs *FS) write(ctx context.Context, w meta.Write) (meta.Attr, error) {
 // halve makes two commands of one that has extents and nothing to punch.
 func halve(w meta.Write) (first, second meta.Write, ok bool) {
 	first, second = w, w
+	first.Give = false
 	if n := len(w.Extents); n > 1 {
 		first.Extents, second.Extents = w.Extents[:n/2], w.Extents[n/2:]
 	} else {
@@ -269,6 +282,10 @@ func (n *inode) settle() {
 func (fs *FS) finish(n *inode, err error) {
 	n.driving = false
 	defer n.tell()
+	if n.doomed {
+		fs.fail(n)
+		return
+	}
 	if err == nil {
 		fs.tidy(n)
 		return
@@ -283,6 +300,9 @@ func (fs *FS) finish(n *inode, err error) {
 	unknown := !refused(err) && n.queue[0].ready
 	if n.orphan() || hopeless(err) {
 		fs.lose(n, n.err)
+		if errors.Is(err, meta.Expired) {
+			fs.unhold(n)
+		}
 		return
 	}
 	if !n.orphan() {

@@ -14,13 +14,17 @@ func (fs *FS) Xattr(ctx context.Context, ino meta.Ino, name string) ([]byte, err
 	n := fs.get(ino)
 	defer fs.put(n)
 	n.mu.Lock()
+	mine, err := fs.sure(ctx, n)
 	known, has := n.xnames != nil, n.xnames[name]
 	n.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
 	if known && !has {
 		return nil, meta.NoAttr
 	}
 	val, err := fs.cfg.Meta.Xattr(ctx, ino, name)
-	if errors.Is(err, meta.NoAttr) && !known {
+	if errors.Is(err, meta.NoAttr) && !known && (mine || !fs.Shared()) {
 		// Only to remember: if it fails, the next one asks again.
 		_, _ = fs.listXattrs(ctx, n)
 	}
@@ -47,7 +51,7 @@ func (fs *FS) listXattrs(ctx context.Context, n *inode) ([]string, error) {
 		names[name] = true
 	}
 	n.mu.Lock()
-	if n.xgen == gen {
+	if n.xgen == gen && (n.held || !fs.Shared()) {
 		n.xnames = names
 	}
 	n.mu.Unlock()

@@ -65,8 +65,9 @@ var may = map[string][]string{
 	"procfs/cluster": {"meta", "procfs"},
 	"procfs/nodes":   {"meta", "procfs"},
 
-	"fuse/vfs": {"chunk", "chunk/stripe", "meta"},
-	"fuse":     {"fuse/vfs", "meta", "procfs"},
+	"fuse/vfs":         {"chunk", "chunk/stripe", "meta"},
+	"fuse/vfs/vfstest": {"chunk", "chunk/", "meta", "meta/", "fuse/vfs"},
+	"fuse":             {"fuse/vfs", "meta", "procfs"},
 
 	"cmd/dosmount": {"chunk", "fuse", "internal/"},
 	"cmd/dosd":     {"chunk", "internal/"},

@@ -1,0 +1,4 @@
+package vfs
+
+// Seed is for the tests from outside the package.
+var Seed = seed
