@@ -334,7 +334,7 @@ func (m *Machine) state(ctx context.Context) nodes.Node {
 		Charge: m.charge.Load() != nil,
 	}
 	if s := m.stores.Load(); s != nil {
-		n.Disks = s.disks(ctx)
+		n.Disks = s.disks()
 	}
 	return n
 }

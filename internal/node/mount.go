@@ -97,6 +97,7 @@ func mountEmbedded(ctx context.Context, c MountConfig) (err error) {
 // A front is what a mount shows.
 type front struct {
 	tree    *vfs.FS
+	locks   fuse.Locks // of files; nil: the kernel's own
 	cluster cluster.Cluster
 	nodes   nodes.Nodes
 	node    string // the machine that serves the mount, by name
@@ -109,7 +110,7 @@ type front struct {
 // serve mounts, and returns when the mount is gone: when ctx ends, what it
 // stands on (running) does, or somebody unmounts it.
 func (f *front) serve(ctx, running context.Context, c MountConfig) error {
-	cfg := fuse.Config{MountPoint: c.MountPoint, FS: f.tree, Options: c.Options, Failed: f.last.Record}
+	cfg := fuse.Config{MountPoint: c.MountPoint, FS: f.tree, Locks: f.locks, Options: c.Options, Failed: f.last.Record}
 	if c.Subtree != "" {
 		root, err := directory(ctx, f.tree, c.Subtree)
 		if err != nil {

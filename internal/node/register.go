@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"dos/chunk"
 	"dos/meta"
 	"dos/meta/members"
 )
@@ -30,7 +31,7 @@ func (m *Machine) takePart(ctx context.Context) error {
 	}
 	s, err := newStores(storesConfig{
 		node: m.data.node, cluster: m.data.cluster, members: m.members(), events: &m.events,
-		losses: int(known.Code.M), elsewhere: m.lostElsewhere,
+		losses: int(known.Code.M), elsewhere: m.lostElsewhere, row: m.row,
 	}, list)
 	if err != nil {
 		return err
@@ -116,4 +117,14 @@ func (m *Machine) lostElsewhere() int {
 		}
 	}
 	return n
+}
+
+// row is what the map says of a store.
+func (m *Machine) row(id chunk.StoreID) (members.Store, bool) {
+	list := m.fleet.Map().Stores
+	i := slices.IndexFunc(list, func(s members.Store) bool { return s.ID == id })
+	if i < 0 {
+		return members.Store{}, false
+	}
+	return list[i], true
 }

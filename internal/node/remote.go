@@ -14,11 +14,9 @@ import (
 	"dos/chunk/stripe"
 	"dos/fuse/vfs"
 	"dos/internal/admission"
-	"dos/internal/boottime"
 	"dos/internal/fleet"
 	"dos/internal/rpc"
 	"dos/internal/trust"
-	"dos/meta"
 	"dos/meta/client"
 	"dos/meta/members"
 	"dos/procfs/cluster"
@@ -102,35 +100,34 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 	if err != nil {
 		return err
 	}
-	sent := boottime.Now()
-	sessions := client.Session{Caller: service.anyone()}
-	info, err := sessions.Open(ctx, "dosmount", host, client.SessionTTL)
+	here, err := client.NewPresence(ctx, service, "dosmount "+c.MountPoint, host)
 	if err != nil {
 		return err
 	}
-	caller := client.NewRemote(service, info.ID)
-	path, err := stripe.New(stripe.Config{Cluster: machines, IDs: client.Session{Caller: caller}, Disk: machines.Disk, Changed: machines.Changed})
+	path, err := stripe.New(stripe.Config{Cluster: machines, IDs: client.Session{Caller: here}, Disk: machines.Disk, Changed: machines.Changed})
 	if err != nil {
 		return err
 	}
-	tree := vfs.New(vfs.Config{Meta: client.Files{Caller: caller}, Data: path, Sync: c.Options.Sync})
-	keeper := client.NewKeeper(caller, info, sent)
-
-	broken := make(chan error, 1)
+	u := user{
+		FS:    vfs.New(vfs.Config{Meta: client.Files{Caller: here}, Data: path, Leases: here, Sync: c.Options.Sync}),
+		path:  path,
+		locks: client.NewLocker(here, here.Session),
+	}
 	below, stop := context.WithCancel(context.WithoutCancel(running))
 	defer stop()
 	g, below := errgroup.WithContext(below)
-	g.Go(func() error { return keeper.Run(below) })
-	g.Go(func() error { return advance(below, path, caller) })
+	g.Go(func() error { return here.Run(below, u) })
+	g.Go(func() error { return u.locks.Run(below) })
+	g.Go(func() error { return advance(below, path, here) })
 	above, stopTree := context.WithCancel(running)
 	defer stopTree()
-	context.AfterFunc(below, stopTree) // when the session is over
+	context.AfterFunc(below, stopTree) // when something fails
 	done := make(chan error, 1)
-	go func() { done <- tree.Run(above) }()
+	go func() { done <- u.Run(above) }()
 
 	f := front{
-		tree: tree, cluster: sees, nodes: sees, node: host,
-		session: func() meta.SessionID { return info.ID }, broken: broken, mounted: func(string) {},
+		tree: u.FS, locks: u.locks, cluster: sees, nodes: sees, node: host,
+		session: here.Session, mounted: func(string) {},
 	}
 	err = f.serve(ctx, above, c)
 	stopTree()
@@ -142,7 +139,21 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 	if err := path.Close(leave); err != nil {
 		slog.Warn("node: leaving", "err", err)
 	}
-	return errors.Join(err, sessions.End(leave, info.ID))
+	return errors.Join(err, here.End(leave))
+}
+
+// A user is a mount under the session of its client.Presence.
+type user struct {
+	*vfs.FS
+	path  *stripe.Path
+	locks *client.Locker
+}
+
+// Fenced implements client.User.
+func (u user) Fenced() {
+	u.path.Forget()
+	u.locks.Fenced()
+	u.FS.Fenced()
 }
 
 // DefaultIdentity is the identity file that is used when none is named.

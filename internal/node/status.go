@@ -24,7 +24,7 @@ func (e *Embedded) Status(ctx context.Context) (cluster.Status, error) {
 	s := cluster.Status{
 		Name: nodeName, Version: Version(), Since: meta.At(e.started), Now: meta.At(time.Now()),
 		Meta:   cluster.Metadata{Leader: member.Leader, Members: len(member.Members), Alive: 1, Term: member.Term, Applied: member.Applied},
-		Stores: e.stores.status(ctx),
+		Stores: e.stores.status(),
 		Dirty:  e.tree.Dirty(),
 	}
 	records, corrupt, finished := e.stores.scrubbed()
@@ -77,7 +77,7 @@ func (e *Embedded) Node(ctx context.Context, name string) (nodes.Node, error) {
 		Name: nodeName, State: "up", Roles: []string{"meta", "chunk", "mount"}, Version: Version(),
 		Since: meta.At(e.started), Seen: now, Now: now, Load: load(), Memory: memory(),
 	}
-	n.Disks = e.stores.disks(ctx)
+	n.Disks = e.stores.disks()
 	return n, nil
 }
 

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,13 +16,11 @@ import (
 	"dos/chunk"
 	chunkdisk "dos/chunk/disk"
 	chunknode "dos/chunk/node"
-	"dos/internal/admin"
 	"dos/internal/disk"
 	"dos/meta"
 	"dos/meta/client"
 	"dos/meta/members"
 	"dos/procfs/cluster"
-	"dos/procfs/nodes"
 )
 
 const (
@@ -54,8 +51,10 @@ type store struct {
 	node   *chunknode.Node
 	bad    chan struct{} // one token: damage was found
 
-	mu      sync.Mutex
-	replace bool // the administrator gave up what it had; guarded by mu
+	mu       sync.Mutex
+	replace  bool     // the administrator gave up what it had; guarded by mu
+	unsaved  bool     // the metadata does not know member as it is; guarded by mu
+	measured measured // guarded by mu
 }
 
 // storesConfig says what a machine's stores work with.
@@ -65,6 +64,9 @@ type storesConfig struct {
 	members client.Members
 	events  *cluster.Journal
 	losses  int // stores that may be lost without loss of data: M
+	// row is what the metadata says of a store of this machine, for one that does
+	// not find out by itself when a store is whole again (repaired); optional.
+	row func(id chunk.StoreID) (members.Store, bool)
 	// elsewhere is how many stores of other machines are lost or being rebuilt.
 	elsewhere func() int
 }
@@ -104,6 +106,7 @@ func (s *stores) Run(ctx context.Context) error {
 	for _, st := range s.list {
 		g.Go(func() error { return st.node.Run(ctx) })
 		g.Go(func() error { return st.scrubOnDamage(ctx) })
+		g.Go(func() error { return s.measure(ctx, st) })
 	}
 	return g.Wait()
 }
@@ -155,14 +158,18 @@ const registerWait = 10 * time.Second
 // to rebuild what was not rebuilt.
 func (s *stores) register(st *store, now chunknode.State) {
 	incarnation := binary.LittleEndian.Uint64(now.Incarnation[:]) | 1 // zero means none yet
+	capacity := st.capacity()
 	st.mu.Lock()
-	before := st.member.Incarnation
+	before, known := st.member.Incarnation, st.member.Capacity
 	st.member.Incarnation = incarnation
 	if before != 0 && before != incarnation {
 		st.member.Rebuilding = true
 	}
 	if now.Empty {
 		st.replace = false
+	}
+	if capacity > 0 {
+		st.member.Capacity = capacity
 	}
 	s.comesOrGoes() // before anybody can see it without the mark, or the mark without the change
 	member := st.member
@@ -175,9 +182,11 @@ func (s *stores) register(st *store, now chunknode.State) {
 		slog.Warn("node: a store starts empty, its shards are being rebuilt", "store", member.ID, "path", member.Path)
 	default:
 		s.events.Add("store %d is up", member.ID)
-		return
+		if member.Capacity == known {
+			return
+		}
 	}
-	s.put(member)
+	s.put(st)
 }
 
 func (s *stores) comesOrGoes() {
@@ -186,11 +195,20 @@ func (s *stores) comesOrGoes() {
 	}
 }
 
-func (s *stores) put(member members.Store) {
+// put tells the metadata service what a store is now. If it cannot be told it is
+// tried again.
+func (s *stores) put(st *store) {
 	ctx, cancel := context.WithTimeout(context.Background(), registerWait)
 	defer cancel()
+	st.mu.Lock()
+	member := st.member
+	st.unsaved = false
+	st.mu.Unlock()
 	if _, err := s.members.PutStore(ctx, member); err != nil {
-		slog.Error("node: a store is not registered", "store", member.ID, "err", err)
+		slog.Warn("node: a store is not registered, will be tried again", "store", member.ID, "err", err)
+		st.mu.Lock()
+		st.unsaved = true
+		st.mu.Unlock()
 	}
 }
 
@@ -208,19 +226,35 @@ func (s *stores) watchRebuilt(ctx context.Context) error {
 		case <-tick.C:
 		}
 		for _, st := range s.list {
+			done := s.rebuilt(st)
 			st.mu.Lock()
-			done := st.member.Rebuilding && st.node.State().Up && s.repaired != nil && s.repaired()
-			if done {
-				st.member.Rebuilding = false
-			}
-			member := st.member
+			save := st.unsaved || done
 			st.mu.Unlock()
 			if done {
-				s.events.Add("store %d is whole again", member.ID)
-				s.put(member)
+				s.events.Add("store %d is whole again", st.member.ID)
+			}
+			if save {
+				s.put(st)
 			}
 		}
 	}
+}
+
+// rebuilt takes the mark from a store if it has all its shards again, and
+// reports whether the metadata is to be told.
+func (s *stores) rebuilt(st *store) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.member.Rebuilding || st.unsaved || !st.node.State().Up {
+		return false
+	}
+	if s.row != nil { // who is in charge of repair has said so
+		row, ok := s.row(st.member.ID)
+		st.member.Rebuilding = !ok || row.Rebuilding || row.Incarnation != st.member.Incarnation
+		return false
+	}
+	st.member.Rebuilding = s.repaired == nil || !s.repaired()
+	return !st.member.Rebuilding
 }
 
 // mayStartEmpty decides whether a store whose folder is gone is given up. It is
@@ -328,122 +362,10 @@ func (s *stores) Store(id chunk.StoreID) (chunk.Store, bool) {
 	return st.node, st.node.State().Up
 }
 
-// disk names the file system that a store lies on.
-func (s *stores) disk(id chunk.StoreID) string {
-	if dev := device(s.where(id)); dev != 0 {
-		return fmt.Sprintf("device %d", dev)
-	}
-	return fmt.Sprintf("store %d", id)
-}
-
 // where is the folder of a store.
 func (s *stores) where(id chunk.StoreID) string {
 	if st := s.find(id); st != nil {
 		return st.member.Path
 	}
 	return ""
-}
-
-// status describes the stores for people.
-func (s *stores) status(ctx context.Context) []cluster.Store {
-	list := make([]cluster.Store, 0, len(s.list))
-	for _, st := range s.list {
-		now := st.node.State()
-		c := cluster.Store{ID: uint32(st.member.ID), Node: s.node, Path: st.member.Path, State: cluster.Up}
-		switch {
-		case !now.Up:
-			c.State = cluster.Lost
-		case st.isRebuilding():
-			c.State = cluster.Rebuilding
-		}
-		if now.Why != nil {
-			c.Error = now.Why.Error()
-		}
-		if u, err := st.node.Usage(ctx); err == nil {
-			c.Capacity, c.Free, c.Used, c.Shards = u.Capacity, u.Free, u.Used, u.Shards
-		}
-		list = append(list, c)
-	}
-	return list
-}
-
-// scrubbed adds up what scrubbing does: the shards read in the rounds that are
-// under way or ended last, what was damaged since the start, and when every
-// store had been read as a whole.
-func (s *stores) scrubbed() (records, corrupt int64, oldest time.Time) {
-	for i, st := range s.list {
-		found := st.node.Scrubbed()
-		records += found.Round.Records
-		corrupt += found.Corrupt
-		if i == 0 || found.Round.Finished.Before(oldest) {
-			oldest = found.Round.Finished
-		}
-	}
-	return records, corrupt, oldest
-}
-
-// disks describes the stores as a machine shows them.
-func (s *stores) disks(ctx context.Context) []nodes.Disk {
-	var list []nodes.Disk
-	for _, st := range s.status(ctx) {
-		list = append(list, nodes.Disk{ID: st.ID, State: st.State, Path: st.Path, Device: device(st.Path),
-			Capacity: st.Capacity, Free: st.Free, Used: st.Used, Shards: st.Shards})
-	}
-	return list
-}
-
-// device is the number of the file system that a path lies on; 0 if nobody can say.
-func device(path string) uint64 {
-	var stat syscall.Stat_t
-	if syscall.Stat(path, &stat) != nil {
-		return 0
-	}
-	return stat.Dev
-}
-
-// scrub reads all stores, one after another: they may share a disk. It returns
-// how many shards were bad.
-func (s *stores) scrub(ctx context.Context, to admin.Report) (int, error) {
-	var all, before int64
-	for _, st := range s.list {
-		if u, err := st.node.Usage(ctx); err == nil {
-			all += u.Shards
-		}
-	}
-	problems := 0
-	for _, st := range s.list {
-		stop := every(tellEvery, func() { to.At(before+min(st.node.Scrubbed().Round.Records, all-before), all) })
-		round, err := st.node.ScrubNow(ctx)
-		stop()
-		if err != nil {
-			return problems, fmt.Errorf("store %d (%s): %w", st.member.ID, st.member.Path, err)
-		}
-		before = min(all, before+round.Records)
-		problems += int(round.Corrupt)
-		to.Say(fmt.Sprintf("store %d: %d shards read, %d bad", st.member.ID, round.Records, round.Corrupt))
-	}
-	if problems > 0 {
-		to.Say(fmt.Sprintf("%d bad shards are being rebuilt; see dosctl status", problems))
-	}
-	return problems, nil
-}
-
-// every calls f again and again until the function that it returns is called,
-// which waits for a call under way.
-func every(pause time.Duration, f func()) (stop func()) {
-	quit, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(pause)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				f()
-			case <-quit:
-				return
-			}
-		}
-	}()
-	return func() { close(quit); <-done }
 }
