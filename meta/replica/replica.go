@@ -191,7 +191,9 @@ func lockDir(dir string) (*os.File, error) {
 func (r *Replica) startRaft() error {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(r.cfg.ID)
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = r.cfg.Beat, r.cfg.Beat, r.cfg.Beat/2
+	// A leader without a majority goes on for a beat: it answers nothing meanwhile,
+	// since reads ask and writes wait, and a moment's silence costs no election.
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = r.cfg.Beat, r.cfg.Beat, r.cfg.Beat
 	c.CommitTimeout = min(c.CommitTimeout, r.cfg.Beat/2)
 	c.MaxAppendEntries = entriesAtOnce
 	c.BatchApplyCh = true
