@@ -191,5 +191,7 @@ func (m *Machine) clusterStatus(ctx context.Context) (cluster.Status, error) {
 		}
 	}
 	charge.upkeep.status(ctx, &s)
+	r := charge.repair.Status()
+	s.Worst = worst(m.fleet.Map(), r.Complete && r.Moving == 0)
 	return s, charge.moving(ctx, &s)
 }

@@ -66,6 +66,32 @@ func (m *Machine) machines(member replica.Status) []cluster.Machine {
 	return list
 }
 
+// worst is how many shards of one stripe may lie on one machine: as many as the
+// table of placement groups puts there, once all is where the table wants it.
+func worst(known members.Map, settled bool) int {
+	node := make(map[chunk.StoreID]string)
+	has := make(map[string]int)
+	most := 0
+	for _, s := range known.Stores {
+		node[s.ID] = s.Node
+		has[s.Node]++
+		most = max(most, has[s.Node])
+	}
+	shards := known.Code.Shards()
+	if !settled {
+		return min(most, shards)
+	}
+	most = 0
+	for _, g := range known.Groups {
+		on := make(map[string]int)
+		for _, id := range g.Members[:min(shards, len(g.Members))] {
+			on[node[id]]++
+			most = max(most, on[node[id]])
+		}
+	}
+	return most
+}
+
 // moving adds how much is left on machines that are being emptied.
 func (c *inCharge) moving(ctx context.Context, s *cluster.Status) error {
 	if !slices.ContainsFunc(s.Machines, func(m cluster.Machine) bool { return m.Draining || m.Out }) {

@@ -40,6 +40,9 @@ func (s Status) Advice() []string {
 			say("machine %s is empty: dosctl node remove %s, then stop its dosd; or dosctl node resume %s", m.Name, m.Name, m.Name)
 		}
 	}
+	if s.Worst > m && s.Spare > 0 && len(s.Machines) > 1 {
+		say("a stripe has up to %d shards on one machine, and %s survives the loss of %d: spread the stores over more machines", s.Worst, s.Want, m)
+	}
 	if advice := s.aboutMetadata(); advice != "" {
 		say("%s", advice)
 	}

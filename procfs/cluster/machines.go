@@ -85,9 +85,11 @@ func names(list []Machine) string {
 	return strings.Join(all, ", ")
 }
 
-// spareMachines is how many machines may be lost from now on without loss of
-// data: a stripe has as few shards on each as can be.
+// spareMachines is how many machines may be lost from now on without loss of data.
 func (s Status) spareMachines() int {
+	if s.Worst > 0 {
+		return s.Spare / s.Worst
+	}
 	k, m, ok := s.code()
 	on := make(map[string]int)
 	most := 0

@@ -14,9 +14,10 @@ type Status struct {
 	Version  string     `json:"version"`
 	Since    meta.Time  `json:"since"` // when this node started
 	Now      meta.Time  `json:"now"`
-	Code     string     `json:"code"`  // of new large stripes, now: "4+2"; empty: none can be written
-	Want     string     `json:"want"`  // what the cluster was made with
-	Spare    int        `json:"spare"` // stores that may be lost from now on without losing data: M, or less
+	Code     string     `json:"code"`            // of new large stripes, now: "4+2"; empty: none can be written
+	Want     string     `json:"want"`            // what the cluster was made with
+	Spare    int        `json:"spare"`           // stores that may be lost from now on without losing data: M, or less
+	Worst    int        `json:"worst,omitempty"` // shards of one stripe that may lie on one machine, at most; 0: as few as can be
 	Stripes  Redundancy `json:"stripes"`
 	Repair   Repair     `json:"repair"`
 	Machines []Machine  `json:"machines,omitempty"` // none in an embedded cluster
