@@ -135,6 +135,7 @@ func (f *files) shown(a meta.Attr) meta.Attr {
 // told; until it forgets as often, it may ask for the inode by its number.
 func (f *files) fillEntry(out *raw.EntryOut, a meta.Attr) {
 	f.fs.Hold(a.Ino)
+	f.fs.Told(a)
 	a = f.shown(a)
 	out.NodeId = f.nodeid(a.Ino)
 	out.Generation = 1 // inode numbers are not used again
@@ -199,7 +200,7 @@ func (f *files) GetAttr(_ <-chan struct{}, in *raw.GetAttrIn, out *raw.AttrOut) 
 // dropped before the kernel hears of it.
 func (f *files) attr(nodeid uint64) (meta.Attr, error) {
 	a, err := f.fs.Attr(f.ctx, f.ino(nodeid))
-	if err == nil && f.fs.Stale(a) {
+	if err == nil && f.fs.Drops(a) {
 		f.dropPages(nodeid)
 	}
 	return a, err
@@ -240,6 +241,7 @@ func (f *files) SetAttr(_ <-chan struct{}, in *raw.SetAttrIn, out *raw.AttrOut) 
 	if err != nil {
 		return f.status("setattr", err)
 	}
+	f.fs.Told(a) // its pages cannot be dropped here: the kernel holds writes back meanwhile
 	f.fillAttrOut(out, a)
 	return raw.OK
 }

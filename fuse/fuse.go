@@ -21,8 +21,9 @@
 // Where other mounts use the tree too (vfs.FS.Shared), all timeouts are zero: the
 // kernel asks for names and attributes each time, before each read(2) too, and drops
 // its pages when it hears of another size or mtime. Since programs can set mtime
-// back, pages are dropped besides when the version of the data is another one than
-// when they were read. Maps are not asked about: that is the one exception.
+// back, it is made to drop them when it would not, and the version of the data is
+// another one than when they were read. Maps are not asked about: that is the one
+// exception.
 //
 // # Locks
 //

@@ -100,6 +100,26 @@ func TestSharedPages(t *testing.T) {
 	}
 }
 
+// A file that both have open grows.
+func TestSharedGrow(t *testing.T) {
+	_, dirs := sharedMounts(t, 2)
+	for round := range 20 {
+		var f [2]*os.File
+		for i, dir := range dirs {
+			f[i] = openHere(t, fmt.Sprint(dir, "/", round), os.O_RDWR|os.O_CREATE)
+		}
+		for n := range 4 {
+			if _, err := f[n%2].WriteAt([]byte("some"), int64(4*n)); err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, 100)
+			if n1, err := f[1-n%2].ReadAt(got, 0); n1 != 4*n+4 || err != io.EOF {
+				t.Fatalf("round %d: %d bytes, want %d, %v", round, n1, 4*n+4, err)
+			}
+		}
+	}
+}
+
 // Appending from two machines loses nothing.
 func TestSharedAppend(t *testing.T) {
 	_, dirs := sharedMounts(t, 2)

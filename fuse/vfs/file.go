@@ -92,10 +92,17 @@ func (n *inode) stale(version uint64) bool {
 	return true
 }
 
-// Stale reports whether pages that the kernel has cached since the file was
-// opened may be of an earlier version than the attributes that it is about to be
-// told. It then drops them.
-func (fs *FS) Stale(a meta.Attr) bool {
+// Told notes what attributes the kernel is about to be told.
+func (fs *FS) Told(a meta.Attr) { fs.tell(a, false) }
+
+// Drops is Told, and reports whether the kernel has to be made to drop what it has
+// cached of the file since that was opened. It drops that itself when size or mtime
+// are not what it was told before. Only when they are, and the data is of another
+// version all the same, it has to be made to; what it is told while that is done it
+// does not believe, which then does no harm.
+func (fs *FS) Drops(a meta.Attr) bool { return fs.tell(a, true) }
+
+func (fs *FS) tell(a meta.Attr, drops bool) bool {
 	if !fs.Shared() || !a.IsFile() {
 		return false
 	}
@@ -106,7 +113,9 @@ func (fs *FS) Stale(a meta.Attr) bool {
 	defer fs.put(n)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.opens > 0 && n.stale(a.Data)
+	same := n.toldSize == a.Size && n.toldMtime == a.Mtime
+	n.toldSize, n.toldMtime = a.Size, a.Mtime
+	return drops && n.opens > 0 && n.stale(a.Data) && same
 }
 
 // Cached reports whether what the kernel has cached of the file from earlier

@@ -54,6 +54,8 @@ type inode struct {
 	contended time.Time // until then it is not kept
 	paged     bool      // pages is known
 	pages     uint64    // attr.Data of what the kernel may have cached
+	toldSize  int64     // what the kernel was told last
+	toldMtime meta.Time
 
 	xnames map[string]bool // the names of its extended attributes; nil: not known
 	xgen   uint64
