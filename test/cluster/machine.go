@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -76,6 +77,21 @@ func (m *Machine) Kill(tb testing.TB) {
 	}
 }
 
+// Retire ends a machine that was removed from its cluster. It may have ended by
+// itself, in whatever way.
+func (m *Machine) Retire(tb testing.TB) {
+	tb.Helper()
+	p := m.proc
+	m.proc = nil
+	select {
+	case <-p.done:
+	default:
+		if err := p.end(syscall.SIGTERM, downLimit); err != nil {
+			tb.Errorf("machine %s: %s, removed, after SIGTERM: %v\n%s", m.Name, p, err, m.log.tail())
+		}
+	}
+}
+
 // Pause stops the process where it is, as a machine that hangs does, until Resume.
 func (m *Machine) Pause(tb testing.TB) {
 	tb.Helper()
@@ -138,19 +154,6 @@ func (m *Machine) Status(tb testing.TB) (map[string]string, error) {
 	return parseStatus(r.Stdout), nil
 }
 
-func (m *Machine) cleanup(tb testing.TB) {
-	if m.Alive() {
-		if err := m.proc.end(syscall.SIGTERM, downLimit); err != nil {
-			tb.Errorf("machine %s: %s at the end of the test: %v", m.Name, m.proc, err)
-		}
-	} else if m.proc != nil {
-		tb.Errorf("machine %s: %s ended by itself: %v", m.Name, m.proc, m.proc.err)
-	}
-	if tb.Failed() {
-		tb.Logf("log of machine %s:\n%s", m.Name, m.log.tail())
-	}
-}
-
 // loopback is an address that no other process uses: they share 127/8 by their ids.
 func loopback(tb testing.TB, n int) string {
 	tb.Helper()
@@ -176,8 +179,8 @@ type Cluster struct {
 
 	net    *network // nil: they are on loopback addresses
 	dir    string
-	hosts  int // that there were, as below
-	mounts int
+	all    []*Machine // members or not
+	mounts int        // that there were
 }
 
 // Founded starts the first machine of a new cluster, with a network on which
@@ -208,16 +211,15 @@ func found(tb testing.TB, c *Cluster, code string, first Spec) *Cluster {
 // New prepares a machine that is not a member yet. Again starts it.
 func (c *Cluster) New(tb testing.TB, s Spec, flags ...string) *Machine {
 	tb.Helper()
-	c.hosts++
 	m := &Machine{Name: s.Name, Data: s.Data}
 	if m.Name == "" {
-		m.Name = string(rune('a' + c.hosts - 1))
+		m.Name = string(rune('a' + len(c.all)))
 	}
 	if m.Data == "" {
 		m.Data = filepath.Join(c.dir, m.Name)
 	}
 	if c.net == nil {
-		m.Addr = loopback(tb, c.hosts)
+		m.Addr = loopback(tb, len(c.all)+1)
 	} else {
 		m.host = c.net.addHost(tb)
 		m.Addr = net.JoinHostPort(m.host.addr, strconv.Itoa(port))
@@ -227,6 +229,7 @@ func (c *Cluster) New(tb testing.TB, s Spec, flags ...string) *Machine {
 		m.args = append(m.args, "--roles", s.Roles)
 	}
 	m.args = append(m.args, s.Flags...)
+	c.all = append(c.all, m)
 	return m
 }
 
@@ -365,16 +368,26 @@ func (c *Cluster) Restart(tb testing.TB) {
 
 // cleanup ends all machines at once: each may need another to leave well.
 func (c *Cluster) cleanup(tb testing.TB) {
-	for _, m := range c.Machines {
-		if m.Alive() {
-			// A machine that is paused would wait for its end for ever.
-			errs := []error{m.proc.cmd.Process.Signal(syscall.SIGCONT), m.proc.cmd.Process.Signal(syscall.SIGTERM)}
-			if err := errors.Join(errs...); err != nil && !errors.Is(err, os.ErrProcessDone) {
-				tb.Error(err)
-			}
+	var wg sync.WaitGroup
+	for _, m := range c.all {
+		switch p := m.proc; {
+		case p == nil:
+		case !m.Alive():
+			tb.Errorf("machine %s: %s ended by itself: %v", m.Name, p, p.err)
+		default:
+			wg.Go(func() {
+				// One that is paused would never hear that it is to end.
+				err := p.cmd.Process.Signal(syscall.SIGCONT)
+				if err = errors.Join(err, p.end(syscall.SIGTERM, downLimit)); err != nil {
+					tb.Errorf("machine %s: %s at the end of the test: %v", m.Name, p, err)
+				}
+			})
 		}
 	}
-	for _, m := range c.Machines {
-		m.cleanup(tb)
+	wg.Wait()
+	for _, m := range c.all {
+		if tb.Failed() {
+			tb.Logf("log of machine %s:\n%s", m.Name, m.log.tail())
+		}
 	}
 }

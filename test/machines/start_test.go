@@ -89,9 +89,7 @@ func TestThreeMachines(t *testing.T) {
 	sh(m.Point, `diff -r "$1" tar; diff -r "$1" rsync; cd git; git fsck --strict 2>&1; git status --porcelain | (! grep .)`)
 	c.AwaitHealth(t, "ok", repairLimit)
 	m.Stop(t)
-	if r := c.Ctl(t, "fsck", "--verify"); r.Code != 0 {
-		t.Errorf("dosctl fsck: exit status %d\n%s%s", r.Code, r.Stdout, r.Stderr)
-	}
+	fsck(t, c)
 }
 
 // founder makes the first machine of a cluster.
