@@ -14,6 +14,7 @@ import (
 	"dos/internal/steward"
 	"dos/meta/client"
 	"dos/meta/members"
+	"dos/procfs/nodes"
 )
 
 // inCharge is the upkeep of the cluster while this machine does it: the one
@@ -109,10 +110,11 @@ func (m *Machine) whileLeading(ctx context.Context) error {
 	}
 }
 
-// watchMap has repair look again when stores come, go or begin anew, and takes
-// the mark from stores that have all their shards again.
+// watchMap has repair look again when stores come, go or begin anew, tells it of
+// damage that machines have found, and takes the mark from stores that have all their shards again.
 func (m *Machine) watchMap(ctx context.Context, up *upkeep) error {
 	known := make(map[chunk.StoreID]uint64) // incarnations
+	var told map[nodes.Shard]bool
 	tick := time.NewTicker(rebuiltEvery)
 	defer tick.Stop()
 	for {
@@ -124,6 +126,7 @@ func (m *Machine) watchMap(ctx context.Context, up *upkeep) error {
 				known[s.ID], begun = s.Incarnation, true
 			}
 		}
+		told = m.tellDamage(ctx, up, told)
 		if begun {
 			up.repair.Notify() // and nothing is complete before it has looked
 		}
@@ -146,6 +149,20 @@ func (m *Machine) watchMap(ctx context.Context, up *upkeep) error {
 			return nil
 		}
 	}
+}
+
+// tellDamage has repair look at what machines have found damaged, each shard once
+// while they tell of it: those before. It returns those that they tell of now.
+func (m *Machine) tellDamage(ctx context.Context, up *upkeep, before map[nodes.Shard]bool) map[nodes.Shard]bool {
+	now := make(map[nodes.Shard]bool)
+	for _, n := range m.view().machines(ctx) {
+		for _, d := range n.Damaged {
+			if now[d] = true; !before[d] {
+				up.repair.Damaged(chunk.ID{Stripe: chunk.StripeID(d.Stripe), Index: d.Index})
+			}
+		}
+	}
+	return now
 }
 
 func (m *Machine) whole(ctx context.Context, s members.Store) error {

@@ -81,6 +81,7 @@ type Machine struct {
 	stores   atomic.Pointer[stores]   // nil until they are registered
 	charge   atomic.Pointer[inCharge] // nil while another machine is in charge
 	events   cluster.Journal
+	damage   damage
 	started  time.Time
 	broken   chan error // the reason why the process must end; buffered
 }
@@ -331,7 +332,7 @@ func (m *Machine) state(ctx context.Context) nodes.Node {
 	n := nodes.Node{
 		Name: m.data.node, State: cluster.Up, Addr: m.cfg.Listen, Zone: m.cfg.Zone, Roles: m.cfg.Roles, Version: Version(),
 		Since: meta.At(m.started), Seen: now, Now: now, Load: load(), Memory: memory(),
-		Charge: m.charge.Load() != nil,
+		Charge: m.charge.Load() != nil, Damaged: m.damage.list(),
 	}
 	if s := m.stores.Load(); s != nil {
 		n.Disks = s.disks()

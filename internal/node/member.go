@@ -65,9 +65,16 @@ func (m *Machine) groupLives(ctx context.Context) error {
 	defer service.close()
 	ctx, cancel := context.WithTimeout(ctx, groupWait)
 	defer cancel()
+	tick := time.NewTicker(retryEvery)
+	defer tick.Stop()
 	for {
 		_, err := (client.Members{Caller: service.anyone()}).Map(ctx, 0)
-		if err == nil || ctx.Err() != nil || !errors.Is(err, meta.Unavailable) {
+		if err == nil || !errors.Is(err, meta.Unavailable) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
 			return err
 		}
 	}

@@ -36,6 +36,7 @@ func (m *Machine) takePart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.corrupt = m.damage.add
 	m.stores.Store(s)
 	return s.Run(ctx)
 }

@@ -27,6 +27,8 @@ func (s Status) Screen() string {
 		}
 	}
 	switch r := s.Stripes; {
+	case r.Total() == 0 && s.Used > 0:
+		row("data", "not counted yet: that is done every minute; new stripes are written %s", s.writing())
 	case r.Total() == 0:
 		row("data", "no stripes yet; they are written %s", s.writing())
 	case r.Full == r.Total():

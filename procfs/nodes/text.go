@@ -24,6 +24,15 @@ type Node struct {
 	Disks   []Disk    `json:"disks"`
 	// Charge says that it does the cluster's upkeep at the moment.
 	Charge bool `json:"charge,omitempty"`
+	// Damaged are shards that were found damaged of late, for whoever is in charge
+	// to mend.
+	Damaged []Shard `json:"damaged,omitempty"`
+}
+
+// A Shard is one shard of one stripe.
+type Shard struct {
+	Stripe uint64 `json:"stripe"`
+	Index  uint8  `json:"index"`
 }
 
 // Load is how busy a machine is.
