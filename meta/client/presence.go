@@ -66,16 +66,18 @@ type stay struct {
 }
 
 // NewPresence opens a session that opens files. name and node say for people
-// what it is and where. Run keeps it.
+// what it is and where; what is too long of them is cut. Run keeps it.
 func NewPresence(ctx context.Context, s Sender, name, node string) (*Presence, error) {
 	p := &Presence{
 		sender: s,
-		open:   session.Open{Name: name, Node: node, TTL: SessionTTL, Files: true},
+		open:   session.Open{Name: short(name), Node: short(node), TTL: SessionTTL, Files: true},
 		log:    slog.Default(),
 		clock:  boottime.Now,
 	}
 	return p, p.begin(ctx)
 }
+
+func short(text string) string { return text[:min(len(text), session.TextMax)] }
 
 // begin opens a session.
 func (p *Presence) begin(ctx context.Context) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -228,4 +229,13 @@ func TestPresence(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// What a session is called does not keep it from being opened.
+func TestPresenceName(t *testing.T) {
+	s := &service{ended: make(map[meta.SessionID]bool), said: make(map[meta.SessionID]int)}
+	p, err := NewPresence(t.Context(), s, strings.Repeat("n", 1000), strings.Repeat("h", 1000))
+	if err != nil || len(p.open.Name) != session.TextMax || len(p.open.Node) != session.TextMax {
+		t.Errorf("%v; a name of %d bytes", err, len(p.open.Name))
+	}
 }
