@@ -167,6 +167,10 @@ func rotate(ctx context.Context, c command, client *admin.Client) error {
 	}
 	said := ""
 	for {
+		c.freshen(ctx)
+		if client, err = c.client(ctx); err != nil { // as whom it is now
+			return err
+		}
 		if now, err = client.Rotation(ctx); err != nil {
 			return err
 		}

@@ -44,6 +44,9 @@ func status(ctx context.Context, c command) error {
 	if err := client.Status(ctx, &s); err != nil {
 		return err
 	}
+	if s.Meta.Leader != "" {
+		c.freshen(ctx)
+	}
 	if c.flags.json {
 		return printJSON(c.out, s)
 	}

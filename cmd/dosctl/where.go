@@ -173,6 +173,20 @@ func ask(f func(ctx context.Context, c command, client *admin.Client) error) fun
 		if err != nil {
 			return err
 		}
-		return f(ctx, c, client)
+		if err := f(ctx, c, client); err != nil {
+			return err
+		}
+		c.freshen(ctx)
+		return nil
+	}
+}
+
+// freshen sees to the identity: nobody else does for a client that only dosctl uses.
+func (c *command) freshen(ctx context.Context) {
+	if len(c.cluster) == 0 {
+		return
+	}
+	if err := node.Freshen(ctx, c.cluster, c.identity); err != nil {
+		fmt.Fprintf(c.errout, "dosctl: the identity in %s is not renewed: %v\n", c.identity, err)
 	}
 }

@@ -77,6 +77,7 @@ func (m *Machine) lead(ctx context.Context) error {
 	g.Go(func() error { return charge.keeper.Run(work) })
 	g.Go(func() error { return up.Run(work) })
 	g.Go(func() error { return m.watchMap(work, up) })
+	g.Go(func() error { return m.watchMachines(work) })
 	g.Go(func() error { return placement.Run(work) })
 	g.Go(func() error { return m.whileLeading(work) })
 	m.charge.Store(charge)

@@ -176,9 +176,9 @@ func (m *Machine) clusterStatus(ctx context.Context) (cluster.Status, error) {
 	s := cluster.Status{
 		Name: m.data.node, Version: Version(), Since: meta.At(m.started), Now: meta.At(time.Now()),
 		Meta:   cluster.Metadata{Leader: replica.MachineOf(member.Leader), Term: member.Term, Applied: member.Applied},
-		Stores: v.stores(ctx),
+		Stores: v.stores(ctx), Scrub: v.scrubbed(ctx),
 	}
-	s.Machines = m.machines(member)
+	s.Machines = m.machines(ctx, member)
 	for _, one := range member.Members {
 		if !one.Voter {
 			continue

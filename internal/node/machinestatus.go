@@ -13,7 +13,7 @@ import (
 )
 
 // machines are all machines as the one in charge sees them.
-func (m *Machine) machines(member replica.Status) []cluster.Machine {
+func (m *Machine) machines(ctx context.Context, member replica.Status) []cluster.Machine {
 	known := m.fleet.Map()
 	standings := members.Standings(known.Stores, known.Nodes)
 	in := 0
@@ -22,18 +22,12 @@ func (m *Machine) machines(member replica.Status) []cluster.Machine {
 			in++
 		}
 	}
-	v := m.view()
-	var list []cluster.Machine
-	for _, n := range known.Nodes {
-		one := cluster.Machine{Name: n.Name, Addr: n.Addr, Zone: n.Zone, Roles: n.Roles, State: cluster.Up, Draining: n.Drain}
-		if n.Name == m.data.node {
-			one.Version, one.Since = Version(), meta.At(m.started)
-		} else if said, err := v.fleet.Node(n.Name); err == nil {
-			one.State, one.Version, one.Since, one.Seen = said.State, said.Version, said.Since, said.Seen
-		}
+	list := m.view().summary(ctx)
+	for i := range list {
+		one := &list[i]
 		for _, r := range member.Members {
 			switch {
-			case replica.MachineOf(r.ID) != n.Name:
+			case replica.MachineOf(r.ID) != one.Name:
 			case r.ID == member.Leader:
 				one.Meta = cluster.Leader
 			case r.Voter:
@@ -44,7 +38,7 @@ func (m *Machine) machines(member replica.Status) []cluster.Machine {
 		}
 		own, out := 0, 0
 		for _, s := range known.Stores {
-			if s.Node != n.Name {
+			if s.Node != one.Name {
 				continue
 			}
 			if standings[s.ID] == members.In {
@@ -61,7 +55,6 @@ func (m *Machine) machines(member replica.Status) []cluster.Machine {
 			since := max(one.Seen, meta.At(m.started))
 			one.Rebuild = meta.At(since.Std().Add(steward.DefaultLimit))
 		}
-		list = append(list, one)
 	}
 	return list
 }
@@ -141,4 +134,40 @@ func (s machineSight) Since(ctx context.Context, after uint64) ([]cluster.Event,
 		return s.m.events.Since(ctx, after)
 	}
 	return s.view.Since(ctx, after)
+}
+
+// watchMachines notes for people which machines come and go.
+func (m *Machine) watchMachines(ctx context.Context) error {
+	var down map[string]bool // by name
+	for {
+		changed := m.fleet.Changed()
+		now := make(map[string]bool)
+		for _, one := range m.view().summary(ctx) {
+			is := one.State == cluster.Down
+			was, known := down[one.Name]
+			if is && !known && one.Seen == 0 {
+				continue // it was not asked yet, or is away for longer than we know
+			}
+			now[one.Name] = is
+			switch {
+			case is && !was:
+				m.events.Add("machine %s does not answer", one.Name)
+			case !is && was:
+				m.events.Add("machine %s is back", one.Name)
+			case !known && len(down) > 0:
+				m.events.Add("machine %s has joined", one.Name)
+			}
+		}
+		for name := range down {
+			if _, known := now[name]; !known {
+				m.events.Add("machine %s was removed", name)
+			}
+		}
+		down = now
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }

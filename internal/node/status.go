@@ -52,8 +52,11 @@ func spare(want chunk.Code, all, live int, r repair.Status) int {
 	switch {
 	case r.Lost > 0 || r.Endangered > 0:
 		return 0
-	case !r.Complete: // what is away may not be rebuilt, or something is missing where a store lives
+	case r.Complete: // what is away, if anything is, was rebuilt elsewhere
+	case r.Degraded > 0 || r.Queued > 0 || r.LastFull.IsZero(): // something is missing where a store lives
 		n = min(n-(all-live), n-1)
+	default: // it is being looked whether all is still there
+		n -= all - live
 	}
 	return max(0, min(n, live-1))
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"testing"
+	"time"
 
 	"dos/chunk"
 	"dos/chunk/repair"
@@ -36,6 +37,8 @@ func TestSpare(t *testing.T) {
 		{"one is away, and what it had is elsewhere by now", 8, 7, whole, 2},
 		{"one went just now", 6, 5, repair.Status{Stripes: 9, Full: 9}, 1},
 		{"one is away", 6, 5, repair.Status{Stripes: 9, Full: 2, Degraded: 7}, 1},
+		{"all were there, and it is being looked again", 6, 6, repair.Status{Stripes: 9, Full: 9, LastFull: time.Unix(1, 0)}, 2},
+		{"one went just now, after all were there", 6, 5, repair.Status{Stripes: 9, Full: 9, LastFull: time.Unix(1, 0)}, 1},
 		{"a shard rotted", 6, 6, repair.Status{Stripes: 9, Full: 8, Degraded: 1}, 1},
 		{"two are away", 6, 4, repair.Status{Stripes: 9, Endangered: 9}, 0},
 		{"three are away", 6, 3, repair.Status{Stripes: 9, Lost: 9}, 0},

@@ -8,6 +8,7 @@ import (
 
 	"dos/chunk"
 	"dos/internal/admin"
+	"dos/meta"
 	"dos/procfs/cluster"
 	"dos/procfs/nodes"
 )
@@ -125,8 +126,14 @@ func (s *stores) scrubbed() (records, corrupt int64, oldest time.Time) {
 func (s *stores) disks() []nodes.Disk {
 	var list []nodes.Disk
 	for i, st := range s.status() {
-		list = append(list, nodes.Disk{ID: st.ID, State: st.State, Path: st.Path, Device: s.list[i].last().device,
-			Capacity: st.Capacity, Free: st.Free, Used: st.Used, Shards: st.Shards})
+		found := s.list[i].node.Scrubbed()
+		d := nodes.Disk{ID: st.ID, State: st.State, Path: st.Path, Device: s.list[i].last().device,
+			Capacity: st.Capacity, Free: st.Free, Used: st.Used, Shards: st.Shards, Error: st.Error,
+			Scrubbed: found.Round.Records, Bad: found.Corrupt}
+		if !found.Round.Finished.IsZero() {
+			d.Finished = meta.At(found.Round.Finished)
+		}
+		list = append(list, d)
 	}
 	return list
 }

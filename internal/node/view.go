@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"dos/chunk"
@@ -62,7 +63,7 @@ func (v view) stores(ctx context.Context) []cluster.Store {
 	for _, n := range v.machines(ctx) {
 		for _, d := range n.Disks {
 			s := cluster.Store{ID: d.ID, Node: n.Name, Path: d.Path, State: d.State,
-				Capacity: d.Capacity, Free: d.Free, Used: d.Used, Shards: d.Shards}
+				Capacity: d.Capacity, Free: d.Free, Used: d.Used, Shards: d.Shards, Error: d.Error}
 			if n.State == cluster.Down {
 				s.State = cluster.Down
 			}
@@ -102,6 +103,16 @@ func (v view) chief() (*admin.Client, error) {
 	return v.administration(name, addr).Here(), nil
 }
 
+// others is the administration of some machine that is not this one and answers.
+func (v view) others() (*admin.Client, error) {
+	for _, known := range v.fleet.Map().Nodes {
+		if n, err := v.fleet.Node(known.Name); err == nil && n.State == cluster.Up {
+			return v.administration(known.Name, known.Addr).Here(), nil
+		}
+	}
+	return nil, fmt.Errorf("no other machine answers: %w", meta.Unavailable)
+}
+
 // administration is that of one machine, over the network.
 func (v view) administration(name, addr string) *admin.Client { return dialAdmin(v.keys, name, addr) }
 
@@ -126,12 +137,61 @@ func (v view) Status(ctx context.Context) (cluster.Status, error) {
 	if ctx.Err() != nil {
 		return cluster.Status{}, ctx.Err()
 	}
-	s := cluster.Status{Version: Version(), Now: meta.At(time.Now()), Stores: v.stores(ctx)}
+	return v.leaderless(ctx, err), nil
+}
+
+// leaderless is what can be seen while nobody is in charge, and why that is so.
+func (v view) leaderless(ctx context.Context, why error) cluster.Status {
+	s := cluster.Status{Name: v.name, Version: Version(), Now: meta.At(time.Now()), Stores: v.stores(ctx), Machines: v.summary(ctx)}
+	if v.self != nil {
+		s.Since = v.self(ctx).Since
+	}
 	if code := v.fleet.Code(); code.K != 0 {
 		s.Want = code.String()
 	}
-	s.Repair.Error = err.Error()
-	return s, nil
+	for _, m := range s.Machines {
+		if slices.Contains(m.Roles, roleMeta) {
+			s.Meta.Members++
+			if m.State == cluster.Up {
+				s.Meta.Alive++
+			}
+		}
+	}
+	s.Repair.Error = why.Error()
+	if errors.Is(why, errNoCharge) {
+		s.Repair.Error = errNoCharge.Error()
+	}
+	return s
+}
+
+// summary is the machines, as far as they say themselves what they are.
+func (v view) summary(ctx context.Context) []cluster.Machine {
+	var list []cluster.Machine
+	for _, known := range v.fleet.Map().Nodes {
+		one := cluster.Machine{Name: known.Name, Addr: known.Addr, Zone: known.Zone, Roles: known.Roles, State: cluster.Down, Draining: known.Drain}
+		if n, err := v.Node(ctx, known.Name); err == nil {
+			one.State, one.Version, one.Since, one.Seen = n.State, n.Version, n.Since, n.Seen
+		}
+		list = append(list, one)
+	}
+	return list
+}
+
+// scrubbed adds up what scrubbing does everywhere.
+func (v view) scrubbed(ctx context.Context) cluster.Scrub {
+	var s cluster.Scrub
+	first := true
+	for _, n := range v.machines(ctx) {
+		for _, d := range n.Disks {
+			s.Done += d.Scrubbed
+			s.Total += d.Shards
+			s.Bad += d.Bad
+			if first || d.Finished < s.Finished {
+				s.Finished, first = d.Finished, false
+			}
+		}
+	}
+	return s
 }
 
 // Log implements cluster.Cluster.

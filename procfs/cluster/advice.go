@@ -83,7 +83,7 @@ func (s Status) moreStores() string {
 
 // aboutMetadata says what to do if no member may be lost.
 func (s Status) aboutMetadata() string {
-	if len(s.Machines) == 0 || s.Meta.Spare() > 0 {
+	if len(s.Machines) == 0 || s.Meta.Leader != "" && s.Meta.Spare() > 0 {
 		return ""
 	}
 	var could, down []Machine // that have the role
@@ -99,6 +99,10 @@ func (s Status) aboutMetadata() string {
 		}
 	}
 	switch {
+	case s.Meta.Leader == "" && len(down) > 0:
+		return fmt.Sprintf("nothing can be changed until a majority of the machines with metadata answers: bring back %s", names(down))
+	case s.Meta.Leader == "":
+		return "the machines with metadata elect a leader: that takes seconds, unless they cannot reach each other"
 	case len(down) > 0:
 		return fmt.Sprintf("if one more machine with metadata is lost, nothing can be changed: bring back %s", names(down))
 	case len(could) < 3:

@@ -29,6 +29,8 @@ func (s Status) Screen() string {
 	switch r := s.Stripes; {
 	case r.Total() == 0 && s.Used > 0:
 		row("data", "not counted yet: that is done every minute; new stripes are written %s", s.writing())
+	case r.Total() == 0 && s.Meta.Leader == "":
+		row("data", "not known without a leader of the metadata")
 	case r.Total() == 0:
 		row("data", "no stripes yet; they are written %s", s.writing())
 	case r.Full == r.Total():
@@ -38,12 +40,27 @@ func (s Status) Screen() string {
 			count(r.Total(), "stripe"), r.Full, r.Short, r.Degraded, r.Endangered, r.Lost, s.writing())
 	}
 	row("stores", "%d, %d up", len(s.Stores), s.stores(Up))
-	row("space", "%s used by %s, %s free of %s; %s not yet stored; garbage %s",
-		Size(s.Used), count(s.Files, "file"), Size(s.Free), Size(s.Capacity), Size(s.Dirty), Size(s.Garbage.Bytes))
+	row("space", "%s", s.space())
 	row("metadata", "%s", s.Meta.sentence(len(s.Machines) > 0))
 	row("scrub", "%s", s.Scrub.line())
-	row("dos", "%s on %s, up %s", s.Version, orDash(s.Name), span(s.Now.Std().Sub(s.Since.Std())))
+	if s.Since == 0 {
+		row("dos", "%s", s.Version)
+	} else {
+		row("dos", "%s on %s, up %s", s.Version, orDash(s.Name), span(s.Now.Std().Sub(s.Since.Std())))
+	}
 	return t.String()
+}
+
+// space says what is used and free, as far as that is known.
+func (s Status) space() string {
+	if s.Capacity == 0 {
+		return "not known yet"
+	}
+	text := fmt.Sprintf("%s used by %s, %s free of %s", Size(s.Used), count(s.Files, "file"), Size(s.Free), Size(s.Capacity))
+	if len(s.Machines) == 0 { // else only each mount knows
+		text += fmt.Sprintf("; %s not yet stored", Size(s.Dirty))
+	}
+	return text
 }
 
 // writing is the code that new stripes have.

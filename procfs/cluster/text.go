@@ -79,6 +79,8 @@ func (s Status) safe() string {
 	switch h := s.Health(); {
 	case s.Stripes.Lost > 0:
 		return fmt.Sprintf("no: %s cannot be read until a store comes back", count(s.Stripes.Lost, "stripe"))
+	case h.Word == NoQuorum && s.Stripes.Total() == 0:
+		return "not known: nobody leads the metadata, and nothing can be changed"
 	case h.Word == NoQuorum:
 		return "yes, but nothing can be changed until the metadata service has a leader"
 	case s.Spare <= 0:
@@ -97,6 +99,8 @@ func (s Status) safe() string {
 
 func (s Status) doing() string {
 	switch {
+	case s.Repair.Running && s.Repair.Total == 0:
+		return "looking whether every shard is there"
 	case s.Repair.Running:
 		return "repairing " + s.Repair.line()
 	case s.Repair.Error != "":
@@ -111,7 +115,9 @@ func (s Status) doing() string {
 
 func (r Repair) line() string {
 	text := "idle"
-	if r.Running {
+	if r.Running && r.Total == 0 {
+		text = "looking"
+	} else if r.Running {
 		percent := int64(100)
 		if r.Total > 0 {
 			percent = min(100, 100*r.Done/r.Total)

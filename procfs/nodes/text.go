@@ -58,6 +58,11 @@ type Disk struct {
 	Free     int64  `json:"free"`
 	Used     int64  `json:"used"`
 	Shards   int64  `json:"shards"`
+	Error    string `json:"error,omitempty"` // why it is not up, or its last
+
+	Scrubbed int64     `json:"scrubbed,omitempty"` // shards read in the round under way, or the last
+	Bad      int64     `json:"bad,omitempty"`      // of those read since the start
+	Finished meta.Time `json:"finished,omitempty"` // when the last round was
 }
 
 // kinds are the files of a node, in the order they are listed.
