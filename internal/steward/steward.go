@@ -233,13 +233,23 @@ func (s *Steward) place(ctx context.Context) error {
 	return nil
 }
 
-// urgent reports whether new stripes may be written where nothing is to be put.
+// urgent reports whether new stripes may be written where nothing is to be put, or
+// with fewer shards than they could have: the cluster is just being made.
 func (s *Steward) urgent() bool {
 	if len(s.now.Groups) == 0 {
 		return true
 	}
 	standing := members.Standings(s.now.Stores, s.now.Nodes)
+	in := 0
+	for _, is := range standing {
+		if is == members.In {
+			in++
+		}
+	}
 	for _, g := range s.now.Groups {
+		if len(g.Members) < min(in, s.now.Code.Shards()) {
+			return true
+		}
 		for _, id := range g.Members {
 			if is, known := standing[id]; !known || is != members.In {
 				return true

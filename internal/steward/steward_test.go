@@ -161,6 +161,30 @@ func TestAwayTooLong(t *testing.T) {
 	})
 }
 
+// As long as stripes could not have all their shards, a store that joins is used
+// at the next look; after that the map has to be quiet first.
+func TestJoinsAtOnce(t *testing.T) {
+	run(t, 1, func(w *world) {
+		defer w.start(w.Members)()
+		for i := 2; i <= 3; i++ {
+			w.join(i)
+			time.Sleep(1500 * time.Millisecond)
+			w.expect(fmt.Sprintf("%d stores of a code of three", i), "iii"[:i])
+		}
+		w.join(4)
+		time.Sleep(1500 * time.Millisecond)
+		m, err := w.Map(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(members.Plan(m)) == 0 {
+			t.Error("a store that only balances the load was used before the map was quiet")
+		}
+		time.Sleep(5 * time.Second)
+		w.expect("four stores", "iiii")
+	})
+}
+
 // Nobody is marked out by one who may be cut off himself, has just begun, or slept.
 func TestObserves(t *testing.T) {
 	run(t, 6, func(w *world) {
