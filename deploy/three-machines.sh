@@ -17,7 +17,7 @@ set -euo pipefail
 
 readonly dir=${DIR:-/tmp/dos-three} ec=${EC:-2+1}
 readonly net=${NET:-10.77.0} port=7600
-readonly ns=dos3- bridge=dos3
+readonly ns=${TAG:-dos3}- bridge=${TAG:-dos3}
 
 die() { echo "three-machines: $*" >&2; exit 1; }
 say() { echo "== $*"; }
