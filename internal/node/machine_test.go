@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -132,6 +134,19 @@ func TestMachines(t *testing.T) {
 	}
 	for _, m := range all {
 		eventually(t, "whole cluster", func() error { return m.whole(t.Context(), 3) })
+	}
+	// A disk that loses all it had, with the folder it lay in, is filled again.
+	if err := os.RemoveAll(filepath.Join(all[2].cfg.Data, "chunk")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "new store", func() error {
+		if list := all[2].events.Log(); !slices.ContainsFunc(list, func(e cluster.Event) bool { return strings.Contains(e.Text, "starts empty") }) {
+			return fmt.Errorf("events: %v", list)
+		}
+		return nil
+	})
+	for _, m := range all {
+		eventually(t, "whole cluster after a loss", func() error { return m.whole(t.Context(), 3) })
 	}
 	for i, m := range all { // the leader among them
 		m.stop()

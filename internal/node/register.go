@@ -30,7 +30,7 @@ func (m *Machine) takePart(ctx context.Context) error {
 		return err
 	}
 	s, err := newStores(storesConfig{
-		node: m.data.node, cluster: m.data.cluster, members: m.members(), events: &m.events,
+		node: m.data.node, cluster: m.data.cluster, members: m.members(), events: &m.events, data: m.data.path,
 		losses: int(known.Code.M), elsewhere: m.lostElsewhere, row: m.row,
 	}, list)
 	if err != nil {

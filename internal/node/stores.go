@@ -63,7 +63,8 @@ type storesConfig struct {
 	cluster members.ClusterID
 	members client.Members
 	events  *cluster.Journal
-	losses  int // stores that may be lost without loss of data: M
+	data    string // the data directory
+	losses  int    // stores that may be lost without loss of data: M
 	// row is what the metadata says of a store of this machine, for one that does
 	// not find out by itself when a store is whole again (repaired); optional.
 	row func(id chunk.StoreID) (members.Store, bool)
@@ -87,7 +88,7 @@ func newStores(c storesConfig, list []members.Store) (*stores, error) {
 		st.node, err = chunknode.New(chunknode.Config{
 			Dir:           member.Path,
 			Disk:          chunkdisk.Config{FS: disk.Real{}, Cluster: fmt.Sprintf("%x", c.cluster), Store: member.ID},
-			MayStartEmpty: func(context.Context) bool { return s.mayStartEmpty(st) },
+			MayStartEmpty: func(context.Context) bool { return s.mayStartEmpty(st) && s.hasParent(st) },
 			Changed:       func(now chunknode.State) { s.noticed(st, now) },
 			Corrupt:       func(id chunk.ID) { s.damaged(st, id) },
 		})
@@ -278,6 +279,22 @@ func (s *stores) mayStartEmpty(st *store) bool {
 		}
 	}
 	return lost <= s.losses
+}
+
+// hasParent makes the folder that a store of the data directory lies in, if
+// somebody took it away with the store. What a disk lies in is not made: it may
+// not be mounted.
+func (s *stores) hasParent(st *store) bool {
+	parent := filepath.Dir(st.member.Path)
+	if filepath.Dir(parent) != s.data {
+		return true
+	}
+	err := os.Mkdir(parent, 0o700)
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		slog.Warn("node: a store cannot start empty", "store", st.member.ID, "err", err)
+		return false
+	}
+	return true
 }
 
 // isRebuilding says whether a store that started empty still lacks shards.

@@ -85,7 +85,7 @@ var ops = map[state.Op]trust.Rights{
 	metatrust.OpToken:          trust.Admin,
 	metatrust.OpIdentities:     trust.Admin,
 
-	lease.OpTake:    trust.ReadOnly,
+	lease.OpTake:    trust.ReadWrite,
 	lease.OpGive:    trust.ReadOnly,
 	lease.OpHolder:  trust.ReadOnly,
 	lease.OpHolding: trust.ReadOnly,
