@@ -5,8 +5,9 @@
 //
 // A right includes those before it: who may only read, who may also change
 // files, who may also administer the cluster, and the machines of the cluster
-// themselves, whose own code keeps it going. Holding something, a session, a
-// lease, a lock, is reading: it changes nothing and ends with its holder.
+// themselves, whose own code keeps it going. Holding something, a session or a
+// lock, is reading: it changes nothing and ends with its holder. The lease of a
+// file is for who writes.
 //
 // A session belongs to the peer that opened it. Nobody else may use its number,
 // but who may administer can end it.
