@@ -31,6 +31,8 @@ func (s Status) Screen() string {
 		row("data", "not counted yet: that is done every minute; new stripes are written %s", s.writing())
 	case r.Total() == 0 && s.Meta.Leader == "":
 		row("data", "not known without a leader of the metadata")
+	case r.Total() == 0 && s.Code == "":
+		row("data", "no stripes yet, and none can be written")
 	case r.Total() == 0:
 		row("data", "no stripes yet; they are written %s", s.writing())
 	case r.Full == r.Total():
