@@ -77,6 +77,13 @@ func (m *Machine) Kill(tb testing.TB) {
 	}
 }
 
+// Refused starts it, expects that it ends by itself, and returns how.
+func (m *Machine) Refused(tb testing.TB) Result {
+	tb.Helper()
+	cmd := m.host.command(Bin("dosd"), m.args...)
+	return Run(tb, cmd.Path, cmd.Args[1:]...)
+}
+
 // Retire ends a machine that was removed from its cluster. It may have ended by
 // itself, in whatever way.
 func (m *Machine) Retire(tb testing.TB) {
@@ -123,11 +130,11 @@ func (m *Machine) Heal(tb testing.TB) {
 	m.host.heal(tb)
 }
 
-// Wipe deletes all that its stores have, as a disk that dies does. The machine
-// runs or not.
+// Wipe deletes all that its store in the data directory has, as a disk that dies
+// does. The machine runs or not.
 func (m *Machine) Wipe(tb testing.TB) {
 	tb.Helper()
-	if err := os.RemoveAll(filepath.Join(m.Data, "chunk")); err != nil {
+	if err := os.RemoveAll(filepath.Join(m.Data, "chunk", "0")); err != nil {
 		tb.Fatal(err)
 	}
 }

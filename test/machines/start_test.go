@@ -10,35 +10,25 @@ import (
 	"dos/test/witness"
 )
 
-// TestOneMachine founds a cluster of one machine, on a network and on loopback,
-// and mounts it: what was written is there after its crash and its clean stop.
+// TestOneMachine founds a cluster of one machine and mounts it: what was written
+// is there after its crash and its clean stop, and the mount waits meanwhile.
 func TestOneMachine(t *testing.T) {
 	cluster.NeedFuse(t)
-	for _, c := range []struct {
-		name  string
-		found founder
-	}{
-		{"network", cluster.Founded},
-		{"loopback", cluster.FoundedLocal},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			all := c.found(t, "2+1", cluster.Spec{Flags: threeDisks(t)})
-			m := all.Mount(t)
-			files := make(witness.Files)
-			files.Add(t, m.Path("files"), 1)
-			one := all.Machines[0]
-			one.Kill(t)
-			one.Again(t)
-			files.Check(t, "after a crash")
-			m.Cold(t)
-			files.Check(t, "mounted again")
-			one.Stop(t)
-			one.Again(t)
-			cluster.DropCaches(t)
-			files.Check(t, "after a stop")
-			all.AwaitHealth(t, "ok", repairLimit)
-		})
-	}
+	c := cluster.FoundedLocal(t, "2+1", cluster.Spec{Flags: threeDisks(t)})
+	m := c.Mount(t)
+	files := make(witness.Files)
+	files.Add(t, m.Path("files"), 1)
+	one := c.Machines[0]
+	one.Kill(t)
+	one.Again(t)
+	files.Check(t, "after a crash")
+	m.Cold(t)
+	files.Check(t, "mounted again")
+	one.Stop(t)
+	one.Again(t)
+	cluster.DropCaches(t)
+	files.Check(t, "after a stop")
+	c.AwaitHealth(t, "ok", repairLimit)
 }
 
 // threeDisks are the flags of a machine that has three stores.
@@ -92,11 +82,8 @@ func TestThreeMachines(t *testing.T) {
 	fsck(t, c)
 }
 
-// founder makes the first machine of a cluster.
-type founder = func(testing.TB, string, cluster.Spec) *cluster.Cluster
-
 // three brings up three machines with all roles.
-func three(tb testing.TB, found founder, code string) *cluster.Cluster {
+func three(tb testing.TB, found func(testing.TB, string, cluster.Spec) *cluster.Cluster, code string) *cluster.Cluster {
 	tb.Helper()
 	c := found(tb, code, cluster.Spec{})
 	c.Join(tb, cluster.Spec{})
