@@ -42,9 +42,6 @@ func Login(ctx context.Context, token, name, file string) error {
 // the machines that answers is asked.
 func DialCluster(addrs []string, identity string) (*admin.Client, error) {
 	keys, err := openIdentity(identity)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("no identity in %s: dosctl login makes it with a token that dosctl token create --client prints", identity)
-	}
 	if err != nil {
 		return nil, err
 	}

@@ -171,6 +171,9 @@ func DefaultIdentity() string {
 // openIdentity reads an identity file.
 func openIdentity(path string) (*trust.Keyring, error) {
 	credentials, err := trust.Load(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("no identity in %s: dosctl login makes it with a token that dosctl token create --client prints", path)
+	}
 	if err != nil {
 		return nil, err
 	}
