@@ -33,7 +33,7 @@ func (f *files) OpenDir(_ <-chan struct{}, in *raw.OpenIn, out *raw.OpenOut) raw
 	if !isSpecial(in.NodeId) {
 		stored, err := f.fs.OpenDir(f.ctx, f.ino(in.NodeId))
 		if err != nil {
-			return f.status("opendir", err)
+			return f.nodeStatus("opendir", err)
 		}
 		d.stored = stored
 	}

@@ -72,6 +72,17 @@ func errno(err error) (number syscall.Errno, known bool) {
 	return syscall.EIO, false
 }
 
+// nodeStatus is status for a request that names a stored node by its number. Where
+// other mounts use the tree too, one may have taken its last name since the kernel
+// looked it up: ESTALE makes the kernel look the path up again, where perhaps
+// another file stands by now.
+func (f *files) nodeStatus(op string, err error) raw.Status {
+	if f.fs.Shared() && errors.Is(err, meta.NotExist) {
+		return raw.Status(syscall.ESTALE)
+	}
+	return f.status(op, err)
+}
+
 // status answers err to the kernel. The number is all that the program at the
 // other end sees, so the sentence behind it is kept for
 // /dos/cluster/self/error, and logged when the number says too little.

@@ -190,7 +190,7 @@ func (f *files) GetAttr(_ <-chan struct{}, in *raw.GetAttrIn, out *raw.AttrOut) 
 	}
 	a, err := f.attr(in.NodeId)
 	if err != nil {
-		return f.status("getattr", err)
+		return f.nodeStatus("getattr", err)
 	}
 	f.fillAttrOut(out, a)
 	return raw.OK
@@ -218,7 +218,7 @@ func (f *files) Statx(_ <-chan struct{}, in *raw.StatxIn, out *raw.StatxOut) raw
 	}
 	a, err := f.attr(in.NodeId)
 	if err != nil {
-		return f.status("statx", err)
+		return f.nodeStatus("statx", err)
 	}
 	a = f.shown(a)
 	out.SetTimeout(f.attrTimeout(a))
@@ -239,7 +239,7 @@ func (f *files) SetAttr(_ <-chan struct{}, in *raw.SetAttrIn, out *raw.AttrOut) 
 		a, err = f.fs.SetAttr(f.ctx, ino, set)
 	}
 	if err != nil {
-		return f.status("setattr", err)
+		return f.nodeStatus("setattr", err)
 	}
 	f.fs.Told(a) // its pages cannot be dropped here: the kernel holds writes back meanwhile
 	f.fillAttrOut(out, a)

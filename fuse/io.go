@@ -35,12 +35,12 @@ func (f *files) Open(cancel <-chan struct{}, in *raw.OpenIn, out *raw.OpenOut) r
 		flags &^= syscall.O_TRUNC
 		size := int64(0)
 		if _, err := f.fs.SetAttr(f.ctx, ino, meta.SetAttr{Size: &size, KillPriv: true}); err != nil {
-			return f.status("open", err)
+			return f.nodeStatus("open", err)
 		}
 	}
 	stored, err := f.fs.Open(f.ctx, ino, int(flags))
 	if err != nil {
-		return f.status("open", err)
+		return f.nodeStatus("open", err)
 	}
 	f.opened(stored, in.Flags, out)
 	return raw.OK
@@ -49,7 +49,12 @@ func (f *files) Open(cancel <-chan struct{}, in *raw.OpenIn, out *raw.OpenOut) r
 // opened gives the kernel a handle for stored.
 func (f *files) opened(stored *vfs.File, flags uint32, out *raw.OpenOut) {
 	h := &file{stored: stored, writable: flags&syscall.O_ACCMODE != syscall.O_RDONLY}
-	if stored.Cached() {
+	switch {
+	case f.fs.Shared() && h.writable && flags&syscall.O_APPEND != 0:
+		// One write(2) must be one WRITE, or what others append comes in between: the
+		// kernel cuts writes at pages that it does not have.
+		out.OpenFlags = raw.FOPEN_DIRECT_IO
+	case stored.Cached():
 		out.OpenFlags = raw.FOPEN_KEEP_CACHE
 	}
 	if h.writable {

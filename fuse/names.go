@@ -58,7 +58,7 @@ func (f *files) Readlink(_ <-chan struct{}, in *raw.InHeader) ([]byte, raw.Statu
 		target, err = f.fs.Readlink(f.ctx, f.ino(in.NodeId))
 	}
 	if err != nil {
-		return nil, f.status("readlink", err)
+		return nil, f.nodeStatus("readlink", err)
 	}
 	return []byte(target), raw.OK
 }

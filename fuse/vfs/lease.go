@@ -55,6 +55,16 @@ func (fs *FS) hold(n *inode, a meta.Attr) {
 	n.attr, n.known, n.fresh = a, true, true
 }
 
+// keepHolding takes an unhold back. n.mu is held.
+func (fs *FS) keepHolding(n *inode) {
+	fs.mu.Lock()
+	fs.held[n] = true
+	fs.holdLocked(n)
+	fs.mu.Unlock()
+	n.held, n.giving = true, false
+	n.tell()
+}
+
 // unhold notes that the lease is not ours any more. n.mu is held.
 func (fs *FS) unhold(n *inode) {
 	if !n.held {

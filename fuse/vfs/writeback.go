@@ -159,10 +159,16 @@ func (fs *FS) commit(ctx context.Context, n *inode, loads []*load) error {
 	ctx, cancel := context.WithTimeout(ctx, fs.cfg.Wait)
 	defer cancel()
 	w := fs.command(n, loads)
+	gave, epoch := false, fs.epoch.Load()
 	if fs.Shared() {
 		w.Held = true
 		n.mu.Lock()
 		w.Give = n.giving && len(loads) == len(n.queue) && n.active.empty()
+		if gave = w.Give && n.held; gave {
+			// Somebody else may have it before we hear so: from now on nothing is
+			// shown or written here, until the answer comes.
+			fs.unhold(n)
+		}
 		n.mu.Unlock()
 	}
 	began := n.begin()
@@ -180,8 +186,11 @@ func (fs *FS) commit(ctx context.Context, n *inode, loads []*load) error {
 		n.settle()
 		n.tell()
 	}
-	if w.Give && (err == nil || !refused(err)) {
-		fs.unhold(n)
+	if w.Give {
+		n.fresh = false
+	}
+	if gave && refused(err) && !errors.Is(err, meta.Expired) && fs.epoch.Load() == epoch {
+		fs.keepHolding(n) // nothing of it was executed
 	}
 	n.mu.Unlock()
 	if err == nil {

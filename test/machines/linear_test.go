@@ -1,0 +1,230 @@
+package machines
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"dos/test/cluster"
+)
+
+// The names and registers of the linearizability test, and how many work on them.
+const (
+	linearNames   = 4
+	linearWorkers = 3 // a mount
+	linearOps     = 120
+)
+
+// A request is one operation on names or on a register.
+type request struct {
+	op   string // create, unlink, rename, stat; read, write
+	a, b int    // names, or the register
+	val  uint64 // to write
+}
+
+// An answer is how it ended.
+type answer struct {
+	err syscall.Errno
+	val uint64
+}
+
+// names is a directory as a set of bits; everything about it is one operation at a time.
+var names = porcupine.Model{
+	Init: func() any { return uint(0) },
+	Step: func(state, in, out any) (bool, any) {
+		s, q, a := state.(uint), in.(request), out.(answer)
+		there := s&(1<<q.a) != 0
+		want := syscall.Errno(0)
+		switch {
+		case q.op == "create" && there:
+			want = syscall.EEXIST
+		case q.op == "create":
+			s |= 1 << q.a
+		case !there:
+			want = syscall.ENOENT
+		case q.op == "unlink":
+			s &^= 1 << q.a
+		case q.op == "rename":
+			s = s&^(1<<q.a) | 1<<q.b
+		}
+		return a.err == want, s
+	},
+	DescribeOperation: func(in, out any) string { return fmt.Sprint(in, out) },
+}
+
+// registers are the first eight bytes of files, each by itself.
+var registers = porcupine.Model{
+	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
+		parts := make([][]porcupine.Operation, linearNames)
+		for _, op := range history {
+			i := op.Input.(request).a
+			parts[i] = append(parts[i], op)
+		}
+		return parts
+	},
+	Init: func() any { return uint64(0) },
+	Step: func(state, in, out any) (bool, any) {
+		q, a := in.(request), out.(answer)
+		if q.op == "write" {
+			return a.err == 0, q.val
+		}
+		return a.err == 0 && a.val == state.(uint64), state
+	},
+	DescribeOperation: func(in, out any) string { return fmt.Sprint(in, out) },
+}
+
+// TestLinearizable has several programs on two mounts work on the same names and
+// on the same bytes while the machine in charge is killed, and checks that what
+// they were told could have come from one program after the other.
+func TestLinearizable(t *testing.T) {
+	cluster.NeedFuse(t)
+	rnd := random(t)
+	c := three(t, cluster.FoundedLocal, "2+1")
+	mounts := []*cluster.Mount{c.Mount(t), c.Mount(t)}
+	if err := os.Mkdir(mounts[0].Path("names"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for i := range linearNames {
+		if err := os.WriteFile(mounts[0].Path(fmt.Sprint("register", i)), make([]byte, 8), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		name  string
+		model porcupine.Model
+		next  func(*rand.Rand) request
+		do    func(*cluster.Mount, request) answer
+	}{
+		{"names", names, nextName, doName},
+		{"registers", registers, nextRegister, doRegister},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			began := time.Now()
+			var mu sync.Mutex
+			var history []porcupine.Operation // guarded by mu
+			var wg sync.WaitGroup
+			half := make(chan struct{})
+			atHalf := sync.OnceFunc(func() { close(half) })
+			for id := range linearWorkers * len(mounts) {
+				m, rnd := mounts[id%len(mounts)], rand.New(rand.NewPCG(rnd.Uint64(), 0))
+				wg.Go(func() {
+					defer atHalf()
+					for i := range linearOps {
+						if i == linearOps/2 {
+							atHalf()
+						}
+						op := porcupine.Operation{ClientId: id, Input: test.next(rnd), Call: int64(time.Since(began))}
+						op.Output = test.do(m, op.Input.(request))
+						op.Return = int64(time.Since(began))
+						mu.Lock()
+						history = append(history, op)
+						mu.Unlock()
+					}
+				})
+			}
+			<-half
+			leader, err := c.Leader(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			leader.Kill(t)
+			wg.Wait()
+			leader.Again(t)
+			c.AwaitMembers(t, 3, repairLimit)
+			if got, info := porcupine.CheckOperationsVerbose(test.model, history, time.Minute); got != porcupine.Ok {
+				tellStuck(t, info, test.model, history)
+				t.Errorf("the history of %d operations is %v, want %v", len(history), got, porcupine.Ok)
+			}
+		})
+	}
+}
+
+// tellStuck logs where the longest order that is possible ends, and the
+// operations around it that could not follow.
+func tellStuck(t *testing.T, info porcupine.LinearizationInfo, model porcupine.Model, history []porcupine.Operation) {
+	for _, part := range info.PartialLinearizationsOperations() {
+		var longest []porcupine.Operation
+		for _, list := range part {
+			if len(list) > len(longest) {
+				longest = list
+			}
+		}
+		if len(longest) == 0 {
+			continue
+		}
+		in := make(map[porcupine.Operation]bool)
+		for _, op := range longest {
+			in[op] = true
+		}
+		end := longest[len(longest)-1].Call
+		for _, op := range history {
+			if !in[op] && op.Call <= end+int64(20*time.Millisecond) {
+				t.Logf("not in: %d: %v to %v: %v", op.ClientId, time.Duration(op.Call), time.Duration(op.Return), model.DescribeOperation(op.Input, op.Output))
+			}
+		}
+		for _, op := range longest[max(0, len(longest)-20):] {
+			t.Logf("%d: %v to %v: %v", op.ClientId, time.Duration(op.Call), time.Duration(op.Return), model.DescribeOperation(op.Input, op.Output))
+		}
+	}
+}
+
+func nextName(rnd *rand.Rand) request {
+	q := request{op: []string{"create", "create", "unlink", "rename", "stat"}[rnd.IntN(5)], a: rnd.IntN(linearNames)}
+	q.b = (q.a + 1 + rnd.IntN(linearNames-1)) % linearNames
+	return q
+}
+
+func doName(m *cluster.Mount, q request) answer {
+	path := func(i int) string { return m.Path("names", fmt.Sprint(i)) }
+	var err error
+	switch q.op {
+	case "create":
+		var f *os.File
+		if f, err = os.OpenFile(path(q.a), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644); err == nil {
+			err = f.Close()
+		}
+	case "unlink":
+		err = syscall.Unlink(path(q.a))
+	case "rename":
+		err = syscall.Rename(path(q.a), path(q.b))
+	case "stat":
+		_, err = os.Stat(path(q.a))
+	}
+	return answer{err: errno(err)}
+}
+
+func nextRegister(rnd *rand.Rand) request {
+	return request{op: []string{"read", "write"}[rnd.IntN(2)], a: rnd.IntN(linearNames), val: rnd.Uint64()}
+}
+
+func doRegister(m *cluster.Mount, q request) answer {
+	f, err := os.OpenFile(m.Path(fmt.Sprint("register", q.a)), os.O_RDWR, 0)
+	if err != nil {
+		return answer{err: errno(err)}
+	}
+	var b [8]byte
+	if q.op == "write" {
+		binary.BigEndian.PutUint64(b[:], q.val)
+		_, err = f.WriteAt(b[:], 0)
+	} else {
+		_, err = f.ReadAt(b[:], 0)
+	}
+	return answer{errno(errors.Join(err, f.Close())), binary.BigEndian.Uint64(b[:])}
+}
+
+// errno is the number in an error; 0 for none.
+func errno(err error) syscall.Errno {
+	var n syscall.Errno
+	if err != nil && !errors.As(err, &n) {
+		panic(err)
+	}
+	return n
+}
