@@ -68,4 +68,3 @@ func appendBoth(t *testing.T, a, b *cluster.Mount) {
 		}
 	}
 }
-
