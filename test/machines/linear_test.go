@@ -16,18 +16,18 @@ import (
 	"dos/test/cluster"
 )
 
-// The registers of the linearizability test, and how many work on them.
+// The names and registers of the linearizability test, and how many work on them.
 const (
-	linearFiles   = 4
+	linearNames   = 4
 	linearWorkers = 3 // a mount
 	linearOps     = 120
 )
 
-// A request is one operation on a register.
+// A request is one operation on names or on a register.
 type request struct {
-	op  string // read, write
-	a   int    // which register
-	val uint64 // to write
+	op   string // create, unlink, rename, stat; read, write
+	a, b int    // names, or the register
+	val  uint64 // to write
 }
 
 // An answer is how it ended.
@@ -36,10 +36,38 @@ type answer struct {
 	val uint64
 }
 
+// names is a directory as a set of bits; everything about it is one operation at a time.
+var names = porcupine.Model{
+	Init: func() any { return uint(0) },
+	Step: func(state, in, out any) (bool, any) {
+		s, q, a := state.(uint), in.(request), out.(answer)
+		there := s&(1<<q.a) != 0
+		want := syscall.Errno(0)
+		switch {
+		case q.op == "create" && there:
+			want = syscall.EEXIST
+		case q.op == "create":
+			s |= 1 << q.a
+		case q.op == "rename" && !there && s&(1<<q.b) != 0 && a.err == 0:
+			// The kernel looks up one name after the other, and says by itself that all
+			// is well when both lead to one file: another mount made the same rename
+			// in between.
+		case !there:
+			want = syscall.ENOENT
+		case q.op == "unlink":
+			s &^= 1 << q.a
+		case q.op == "rename":
+			s = s&^(1<<q.a) | 1<<q.b
+		}
+		return a.err == want, s
+	},
+	DescribeOperation: func(in, out any) string { return fmt.Sprint(in, out) },
+}
+
 // registers are the first eight bytes of files, each by itself.
 var registers = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
-		parts := make([][]porcupine.Operation, linearFiles)
+		parts := make([][]porcupine.Operation, linearNames)
 		for _, op := range history {
 			i := op.Input.(request).a
 			parts[i] = append(parts[i], op)
@@ -57,15 +85,18 @@ var registers = porcupine.Model{
 	DescribeOperation: func(in, out any) string { return fmt.Sprint(in, out) },
 }
 
-// TestLinearizable has several programs on two mounts work on the same bytes
-// while the machine in charge is killed, and checks that what
+// TestLinearizable has several programs on two mounts work on the same names and
+// on the same bytes while the machine in charge is killed, and checks that what
 // they were told could have come from one program after the other.
 func TestLinearizable(t *testing.T) {
 	cluster.NeedFuse(t)
 	rnd := random(t)
 	c := three(t, cluster.FoundedLocal, "2+1")
 	mounts := []*cluster.Mount{c.Mount(t), c.Mount(t)}
-	for i := range linearFiles {
+	if err := os.Mkdir(mounts[0].Path("names"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for i := range linearNames {
 		if err := os.WriteFile(mounts[0].Path(fmt.Sprint("register", i)), make([]byte, 8), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -76,6 +107,7 @@ func TestLinearizable(t *testing.T) {
 		next  func(*rand.Rand) request
 		do    func(*cluster.Mount, request) answer
 	}{
+		{"names", names, nextName, doName},
 		{"registers", registers, nextRegister, doRegister},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -148,8 +180,33 @@ func tellStuck(t *testing.T, info porcupine.LinearizationInfo, model porcupine.M
 	}
 }
 
+func nextName(rnd *rand.Rand) request {
+	q := request{op: []string{"create", "create", "unlink", "rename", "stat"}[rnd.IntN(5)], a: rnd.IntN(linearNames)}
+	q.b = (q.a + 1 + rnd.IntN(linearNames-1)) % linearNames
+	return q
+}
+
+func doName(m *cluster.Mount, q request) answer {
+	path := func(i int) string { return m.Path("names", fmt.Sprint(i)) }
+	var err error
+	switch q.op {
+	case "create":
+		var f *os.File
+		if f, err = os.OpenFile(path(q.a), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644); err == nil {
+			err = f.Close()
+		}
+	case "unlink":
+		err = syscall.Unlink(path(q.a))
+	case "rename":
+		err = syscall.Rename(path(q.a), path(q.b))
+	case "stat":
+		_, err = os.Stat(path(q.a))
+	}
+	return answer{err: errno(err)}
+}
+
 func nextRegister(rnd *rand.Rand) request {
-	return request{op: []string{"read", "write"}[rnd.IntN(2)], a: rnd.IntN(linearFiles), val: rnd.Uint64()}
+	return request{op: []string{"read", "write"}[rnd.IntN(2)], a: rnd.IntN(linearNames), val: rnd.Uint64()}
 }
 
 func doRegister(m *cluster.Mount, q request) answer {
