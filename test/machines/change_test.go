@@ -42,9 +42,13 @@ func TestChange(t *testing.T) {
 	})
 	load.runs(t, "one was drained and removed")
 	gone.Retire(t)
-	if r := d.Ctl(t, "node", "list"); r.Code != 0 || strings.Contains(r.Stdout, "\n"+gone.Name+" ") {
-		t.Errorf("dosctl node list after the removal of %s: exit status %d\n%s%s", gone.Name, r.Code, r.Stdout, r.Stderr)
-	}
+	// What a machine shows of the others is a second old.
+	cluster.Await(t, drainLimit, func() error {
+		if r := d.Ctl(t, "node", "list"); r.Code != 0 || strings.Contains(r.Stdout, "\n"+gone.Name+" ") {
+			return fmt.Errorf("dosctl node list after the removal of %s: exit status %d\n%s%s", gone.Name, r.Code, r.Stdout, r.Stderr)
+		}
+		return nil
+	})
 	load.end(t)
 	cluster.DropCaches(t)
 	files.Check(t, "one joined, one left")
