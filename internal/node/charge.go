@@ -17,13 +17,6 @@ import (
 	"dos/procfs/nodes"
 )
 
-// inCharge is the upkeep of the cluster while this machine does it: the one
-// whose metadata member leads.
-type inCharge struct {
-	*upkeep
-	keeper *client.Keeper
-}
-
 // chargeEvery is how often a machine looks whether it leads.
 const chargeEvery = 500 * time.Millisecond
 
@@ -72,15 +65,15 @@ func (m *Machine) lead(ctx context.Context) error {
 	}
 	work, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	charge := &inCharge{up, client.NewKeeper(caller, info, sent)}
+	keeper := client.NewKeeper(caller, info, sent)
 	g, work := errgroup.WithContext(work)
-	g.Go(func() error { return charge.keeper.Run(work) })
+	g.Go(func() error { return keeper.Run(work) })
 	g.Go(func() error { return up.Run(work) })
 	g.Go(func() error { return m.watchMap(work, up) })
 	g.Go(func() error { return m.watchMachines(work) })
 	g.Go(func() error { return placement.Run(work) })
 	g.Go(func() error { return m.whileLeading(work) })
-	m.charge.Store(charge)
+	m.charge.Store(up)
 	m.events.Add("machine %s is in charge", m.data.node)
 	err = g.Wait()
 	m.charge.Store(nil)

@@ -1,8 +1,9 @@
 // Package node is one machine: its roles put together from the rooms that do
-// the work. Embedded is a whole cluster in one process, a metadata member and
-// K+M chunk stores that call each other directly; Mount shows it to the kernel;
-// the socket in the data directory is its administrator's door. The package
-// knows how the rooms fit together and nothing of what they do.
+// the work. A Machine is one of a cluster, behind one TLS port (dosd). Embedded
+// is a whole cluster in one process, a metadata member and K+M chunk stores that
+// call each other directly. Mount shows either to the kernel. The socket in the
+// data directory, and the port, are the administrator's doors. The package knows
+// how the rooms fit together and nothing of what they do.
 package node
 
 import (

@@ -78,8 +78,8 @@ type Machine struct {
 	office   *admission.Office
 	service  *metaService
 	fleet    *fleet.Fleet
-	stores   atomic.Pointer[stores]   // nil until they are registered
-	charge   atomic.Pointer[inCharge] // nil while another machine is in charge
+	stores   atomic.Pointer[stores] // nil until they are registered
+	charge   atomic.Pointer[upkeep] // nil while another machine is in charge
 	events   cluster.Journal
 	damage   damage
 	started  time.Time

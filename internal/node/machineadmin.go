@@ -190,7 +190,7 @@ func (m *Machine) clusterStatus(ctx context.Context) (cluster.Status, error) {
 			s.Meta.Alive++
 		}
 	}
-	charge.upkeep.status(ctx, &s)
+	charge.status(ctx, &s)
 	r := charge.repair.Status()
 	s.Worst = worst(m.fleet.Map(), r.Complete && r.Moving == 0)
 	return s, charge.moving(ctx, &s)

@@ -86,11 +86,11 @@ func worst(known members.Map, settled bool) int {
 }
 
 // moving adds how much is left on machines that are being emptied.
-func (c *inCharge) moving(ctx context.Context, s *cluster.Status) error {
+func (u *upkeep) moving(ctx context.Context, s *cluster.Status) error {
 	if !slices.ContainsFunc(s.Machines, func(m cluster.Machine) bool { return m.Draining || m.Out }) {
 		return nil
 	}
-	loads, err := c.stripes().Stored(ctx)
+	loads, err := u.stripes().Stored(ctx)
 	if err != nil {
 		return err
 	}

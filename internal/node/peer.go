@@ -11,6 +11,7 @@ import (
 	"dos/internal/trust"
 	"dos/meta"
 	"dos/meta/members"
+	"dos/meta/replica"
 	"dos/procfs/nodes"
 )
 
@@ -18,7 +19,7 @@ import (
 const (
 	protoCalls = rpc.HTTP2  // gRPC: metadata, stores, and the service below
 	protoAdmin = "http/1.1" // package admin
-	protoRaft  = "dos-raft/1"
+	protoRaft  = replica.Protocol
 )
 
 // The service dos.node tells what a machine is and how it does: its one call,

@@ -142,9 +142,6 @@ func (m *Machine) Wipe(tb testing.TB) {
 // Alive reports whether the process runs.
 func (m *Machine) Alive() bool { return m.proc.alive() }
 
-// Log is what it has said so far on standard error.
-func (m *Machine) Log() string { return m.log.String() }
-
 // Ctl runs dosctl on this machine.
 func (m *Machine) Ctl(tb testing.TB, args ...string) Result {
 	tb.Helper()

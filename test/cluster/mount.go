@@ -126,16 +126,6 @@ func (m *Mount) Path(elem ...string) string {
 	return filepath.Join(append([]string{m.Point}, elem...)...)
 }
 
-// Status reads cluster/status: lines of a key and a value. Of a key that
-// stands more than once it has the last.
-func (m *Mount) Status() (map[string]string, error) {
-	b, err := os.ReadFile(m.Path("cluster", "status"))
-	if err != nil {
-		return nil, err
-	}
-	return parseStatus(string(b)), nil
-}
-
 func parseStatus(text string) map[string]string {
 	status := make(map[string]string)
 	for line := range strings.Lines(text) {
