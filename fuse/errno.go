@@ -37,6 +37,12 @@ var errnos = map[meta.Kind]syscall.Errno{
 	meta.TimedOut:     syscall.ETIMEDOUT,
 	meta.Leased:       syscall.EAGAIN,
 	meta.Deadlock:     syscall.EDEADLK,
+	meta.WouldWait:    syscall.EAGAIN,
+	meta.TooLong:      syscall.EMSGSIZE,
+	meta.Protocol:     syscall.EPROTO,
+	meta.Canceled:     syscall.ECANCELED,
+	meta.HostDown:     syscall.EHOSTDOWN,
+	meta.Fenced:       syscall.ESTALE,
 }
 
 // loud lists the kinds that a person should hear of whoever asked: the number

@@ -226,9 +226,9 @@ func (f *files) Statx(_ <-chan struct{}, in *raw.StatxIn, out *raw.StatxOut) raw
 	return raw.OK
 }
 
-func (f *files) SetAttr(_ <-chan struct{}, in *raw.SetAttrIn, out *raw.AttrOut) raw.Status {
+func (f *files) SetAttr(cancel <-chan struct{}, in *raw.SetAttrIn, out *raw.AttrOut) raw.Status {
 	if isSpecial(in.NodeId) {
-		return f.specialSetAttr(in, out)
+		return f.specialSetAttr(cancel, in, out)
 	}
 	ino := f.ino(in.NodeId)
 	var a meta.Attr

@@ -115,6 +115,7 @@ func (f *files) Write(cancel <-chan struct{}, in *raw.WriteIn, data []byte) (uin
 	var err error
 	switch {
 	case h.special != nil:
+		h.special.use.wrote(in.Pid)
 		n, err = h.special.WriteAt(waiting{cancel}, data, int64(in.Offset))
 	case f.ending.Load():
 		return 0, raw.Status(syscall.ENOTCONN)
@@ -149,8 +150,8 @@ func (f *files) Flush(_ <-chan struct{}, in *raw.FlushIn) raw.Status {
 	if !ok {
 		return raw.EBADF
 	}
-	if h.stored == nil {
-		return raw.OK
+	if h.special != nil {
+		return f.specialFlush(h.special, in)
 	}
 	s := raw.OK
 	if h.writable {

@@ -10,6 +10,7 @@ import (
 	raw "github.com/hanwen/go-fuse/v2/fuse"
 
 	"dos/meta"
+	"dos/procfs"
 )
 
 // Locks is the lock service for files (meta/client's Locker). What is locked when
@@ -145,6 +146,9 @@ func (f *files) GetLk(_ <-chan struct{}, in *raw.LkIn, out *raw.LkOut) raw.Statu
 }
 
 func (f *files) SetLk(_ <-chan struct{}, in *raw.LkIn) raw.Status {
+	if isSpecial(in.NodeId) {
+		return f.specialLock(f.ctx, in, false)
+	}
 	return f.setLock(in, f.ctx, f.locks.Try)
 }
 
@@ -153,6 +157,9 @@ func (f *files) SetLk(_ <-chan struct{}, in *raw.LkIn) raw.Status {
 func (f *files) SetLkw(cancel <-chan struct{}, in *raw.LkIn) raw.Status {
 	if in.Lk.Typ == syscall.F_UNLCK {
 		return f.SetLk(cancel, in)
+	}
+	if isSpecial(in.NodeId) {
+		return f.specialLock(waiting{cancel}, in, true)
 	}
 	return f.setLock(in, waiting{cancel}, f.locks.Wait)
 }
@@ -167,6 +174,31 @@ func (f *files) setLock(in *raw.LkIn, ctx context.Context, set func(context.Cont
 	err = set(ctx, l)
 	f.lockers.add(o, in.Fh) // another thread may have closed the inode meanwhile; RELEASE is yet to come
 	return f.lockStatus(err)
+}
+
+// specialLock locks what a special file stands for. Its lock is the handle's, which
+// gives it up when it is closed.
+func (f *files) specialLock(ctx context.Context, in *raw.LkIn, wait bool) raw.Status {
+	mode := meta.Unlocked
+	switch in.Lk.Typ {
+	case syscall.F_RDLCK:
+		mode = meta.Shared
+	case syscall.F_WRLCK:
+		mode = meta.Exclusive
+	}
+	h, ok := f.open.get(in.Fh)
+	if !ok || h.special == nil {
+		return raw.EBADF
+	}
+	l, ok := h.special.Handle.(procfs.Locker)
+	if !ok || in.LkFlags&raw.LK_FLOCK == 0 {
+		return raw.Status(syscall.ENOLCK)
+	}
+	err := l.Lock(ctx, mode, wait)
+	if errors.Is(err, meta.Busy) {
+		return raw.EAGAIN
+	}
+	return f.status("lock", err)
 }
 
 // lockStatus is status for what means something else of a lock.

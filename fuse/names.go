@@ -102,7 +102,7 @@ func (f *files) Rename(_ <-chan struct{}, in *raw.RenameIn, name, newName string
 	flags := meta.RenameFlags(in.Flags)
 	switch {
 	case isSpecial(in.NodeId) || isSpecial(in.Newdir):
-		return raw.EPERM
+		return f.status("rename", f.specialRename(in, name, newName))
 	case f.reserved(in.NodeId, name) || f.reserved(in.Newdir, newName):
 		return raw.EBUSY
 	case flags&^(meta.RenameNoReplace|meta.RenameExchange) != 0:

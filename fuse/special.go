@@ -1,11 +1,9 @@
 package fuse
 
 import (
-	"context"
-	"fmt"
+	"errors"
 	"slices"
 	"syscall"
-	"time"
 
 	raw "github.com/hanwen/go-fuse/v2/fuse"
 
@@ -16,12 +14,22 @@ import (
 // A specialOpen is one open of a special file.
 type specialOpen struct {
 	procfs.Handle
-	node *specialNode
-	pid  uint32
-	size int64 // what there is to read, if the handle knows; else -1
+	node     *specialNode
+	pid      uint32
+	writable bool
+	use      *usage // of a Flusher; else nil
 }
 
-// specialNode finds the node of a request.
+// size is what there is to read, if the handle knows.
+func (o *specialOpen) size() (int64, bool) {
+	s, ok := o.Handle.(procfs.Sizer)
+	if !ok {
+		return 0, false
+	}
+	return s.Size(), true
+}
+
+// node finds the special node of a request.
 func (f *files) node(id uint64) (*specialNode, error) {
 	n, ok := f.special.get(id)
 	if !ok {
@@ -62,11 +70,29 @@ func (f *files) enter(op string, parent uint64, name string, n procfs.Node, out 
 	if err != nil {
 		return f.status(op, err)
 	}
-	s := f.special.add(parent, name, n)
-	out.NodeId = s.id
-	out.Generation = 1
-	fillAttr(&out.Attr, infoAttr(s.id, info, f.started))
+	f.fillSpecial(f.special.add(parent, name, n), info, out)
 	return raw.OK
+}
+
+func (f *files) fillSpecial(n *specialNode, info procfs.Info, out *raw.EntryOut) {
+	out.NodeId = n.id
+	out.Generation = 1
+	fillAttr(&out.Attr, infoAttr(n.ino, info, f.started))
+}
+
+// specialInfo is what a node says of itself or, if it does not exist yet or any
+// more, what a handle of it says that is open.
+func (f *files) specialInfo(n *specialNode) (procfs.Info, error) {
+	info, err := n.Stat(f.ctx)
+	if !errors.Is(err, meta.NotExist) {
+		return info, err
+	}
+	for _, o := range slices.Backward(f.special.handles(n)) {
+		if known, ok := o.Handle.(procfs.Node); ok {
+			return known.Stat(f.ctx)
+		}
+	}
+	return info, err
 }
 
 // specialAttr is what stat tells of a special node. If pid has it open, or
@@ -77,34 +103,14 @@ func (f *files) specialAttr(id uint64, pid uint32) (meta.Attr, error) {
 	if err != nil {
 		return meta.Attr{}, err
 	}
-	info, err := n.Stat(f.ctx)
+	info, err := f.specialInfo(n)
 	if err != nil {
 		return meta.Attr{}, err
 	}
 	if size, ok := f.special.size(n, pid); ok {
 		info.Size = size
 	}
-	return infoAttr(id, info, f.started), nil
-}
-
-// specialSetAttr accepts truncation to nothing, which is what `>` means and
-// does nothing here. Owner, mode and times of fixed files are fixed.
-func (f *files) specialSetAttr(in *raw.SetAttrIn, out *raw.AttrOut) raw.Status {
-	size, sized := in.GetSize()
-	const changes = raw.FATTR_MODE | raw.FATTR_UID | raw.FATTR_GID
-	const times = raw.FATTR_ATIME | raw.FATTR_MTIME
-	switch {
-	case sized && size != 0:
-		return raw.EINVAL
-	case in.Valid&changes != 0, in.Valid&times != 0 && !sized:
-		return raw.EPERM
-	}
-	a, err := f.specialAttr(in.NodeId, in.Pid)
-	if err != nil {
-		return f.status("setattr", err)
-	}
-	fillAttr(&out.Attr, a)
-	return raw.OK
+	return infoAttr(n.ino, info, f.started), nil
 }
 
 func caller(in *raw.InHeader) procfs.Caller {
@@ -124,19 +130,32 @@ func (f *files) openNode(cancel <-chan struct{}, in *raw.InHeader, n *specialNod
 	if !ok {
 		return raw.Status(syscall.ENXIO)
 	}
-	mode := flags & syscall.O_ACCMODE
-	h, err := openable.Open(waiting{cancel}, procfs.Open{
-		Read:     mode != syscall.O_WRONLY,
-		Write:    mode != syscall.O_RDONLY,
-		Nonblock: flags&syscall.O_NONBLOCK != 0,
-		Caller:   caller(in),
-	})
+	h, err := openable.Open(waiting{cancel}, opening(in, flags))
 	if err != nil {
 		return f.status("open", err)
 	}
-	o := &specialOpen{Handle: h, node: n, pid: in.Pid, size: -1}
-	if sizer, ok := h.(procfs.Sizer); ok {
-		o.size = sizer.Size()
+	f.openHandle(n, in.Pid, h, flags, out)
+	return raw.OK
+}
+
+// opening reads the flags of open(2).
+func opening(in *raw.InHeader, flags uint32) procfs.Open {
+	mode := flags & syscall.O_ACCMODE
+	return procfs.Open{
+		Read:     mode != syscall.O_WRONLY,
+		Write:    mode != syscall.O_RDONLY,
+		Nonblock: flags&syscall.O_NONBLOCK != 0,
+		Append:   flags&syscall.O_APPEND != 0,
+		Truncate: flags&syscall.O_TRUNC != 0,
+		Caller:   caller(in),
+	}
+}
+
+// openHandle gives the kernel a handle for h.
+func (f *files) openHandle(n *specialNode, pid uint32, h procfs.Handle, flags uint32, out *raw.OpenOut) {
+	o := &specialOpen{Handle: h, node: n, pid: pid, writable: flags&syscall.O_ACCMODE != syscall.O_RDONLY}
+	if _, ok := h.(procfs.Flusher); ok {
+		o.use = &usage{opener: processOf(pid)}
 	}
 	out.OpenFlags = raw.FOPEN_DIRECT_IO
 	if _, ok := h.(procfs.Streamer); ok {
@@ -146,23 +165,7 @@ func (f *files) openNode(cancel <-chan struct{}, in *raw.InHeader, n *specialNod
 	}
 	f.special.opened(n, o)
 	out.Fh = f.open.add(&file{special: o})
-	return raw.OK
 }
-
-// specialRelease closes a handle. The program's close(2) returned before, so
-// an error is for the log.
-func (f *files) specialRelease(o *specialOpen) {
-	f.special.closed(o.node, o)
-	ctx, cancel := context.WithTimeout(f.ctx, closeTime)
-	defer cancel()
-	if err := o.Close(ctx); err != nil {
-		f.status("close", err)
-	}
-}
-
-// closeTime bounds how long closing a special file may take, so that the end
-// of the mount is not held up.
-const closeTime = 30 * time.Second
 
 // specialList lists what readdir shows of the special directory id, or of the
 // special directories in the root.
@@ -191,54 +194,6 @@ func (f *files) specialList(id uint64) ([]raw.DirEntry, error) {
 	return list, nil
 }
 
-// fixed is the answer to changing a structure that is fixed, with the reason.
-func fixed(op, name string) error {
-	return fmt.Errorf("%s %q: this directory is not for files of your own: %w", op, name, meta.Fixed)
-}
-
-func (f *files) specialCreate(in *raw.InHeader, name string, mode uint32) (procfs.Node, error) {
-	n, err := f.node(in.NodeId)
-	if err != nil {
-		return nil, err
-	}
-	c, ok := n.Node.(procfs.Creator)
-	if !ok {
-		return nil, fixed("creating", name)
-	}
-	return c.Create(f.ctx, name, mode, caller(in))
-}
-
-func (f *files) specialCreateOpen(cancel <-chan struct{}, in *raw.CreateIn, name string, out *raw.CreateOut) raw.Status {
-	made, err := f.specialCreate(&in.InHeader, name, meta.TypeFile|in.Mode&^meta.TypeMask)
-	if err != nil {
-		return f.status("create", err)
-	}
-	if s := f.enter("create", in.NodeId, name, made, &out.EntryOut); s != raw.OK {
-		return s
-	}
-	n, err := f.node(out.NodeId)
-	s := f.status("create", err)
-	if s == raw.OK {
-		s = f.openNode(cancel, &in.InHeader, n, in.Flags, &out.OpenOut)
-	}
-	if s != raw.OK {
-		f.special.forget(out.NodeId, 1) // the kernel does not know of it
-	}
-	return s
-}
-
-func (f *files) specialRemove(in *raw.InHeader, name string) error {
-	n, err := f.node(in.NodeId)
-	if err != nil {
-		return err
-	}
-	r, ok := n.Node.(procfs.Remover)
-	if !ok {
-		return fixed("removing", name)
-	}
-	return r.Remove(f.ctx, name, caller(in))
-}
-
 func (f *files) specialTarget(id uint64) (string, error) {
 	n, err := f.node(id)
 	if err != nil {
@@ -264,18 +219,24 @@ func (t *table) closed(n *specialNode, o *specialOpen) {
 	n.open = slices.DeleteFunc(n.open, func(each *specialOpen) bool { return each == o })
 }
 
+// handles lists the handles of a node that are open, the youngest last.
+func (t *table) handles(n *specialNode) []*specialOpen {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(n.open)
+}
+
 // size returns what the youngest handle of pid has to read, or else the
 // youngest of anybody. (fstat does not say which handle it means.)
 func (t *table) size(n *specialNode, pid uint32) (size int64, ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, o := range slices.Backward(n.open) {
+	for _, o := range slices.Backward(t.handles(n)) {
+		has, knows := o.size()
 		switch {
-		case o.size < 0:
+		case !knows:
 		case o.pid == pid:
-			return o.size, true
+			return has, true
 		case !ok:
-			size, ok = o.size, true
+			size, ok = has, true
 		}
 	}
 	return size, ok

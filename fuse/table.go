@@ -24,6 +24,7 @@ func isSpecial(nodeid uint64) bool { return nodeid >= specialBase }
 type specialNode struct {
 	procfs.Node
 	id     uint64
+	ino    uint64         // the inode number that people see: its first id
 	parent uint64         // its directory
 	refs   uint64         // lookups that the kernel has not forgotten; guarded by table.mu
 	open   []*specialOpen // in the order they were opened; guarded by table.mu
@@ -36,7 +37,7 @@ type specialNode struct {
 type table struct {
 	mu     sync.Mutex
 	byID   map[uint64]*specialNode      // guarded by mu
-	byNode map[procfs.Node]*specialNode // guarded by mu; only nodes that can be compared
+	byNode map[procfs.Node]*specialNode // guarded by mu; only nodes that canShare
 }
 
 func (t *table) get(id uint64) (*specialNode, bool) {
@@ -48,10 +49,10 @@ func (t *table) get(id uint64) (*specialNode, bool) {
 
 // add counts a lookup of n, which was found as name in the directory parent.
 func (t *table) add(parent uint64, name string, n procfs.Node) *specialNode {
-	comparable := reflect.ValueOf(n).Comparable()
+	shared := canShare(n)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if comparable {
+	if shared {
 		if known, ok := t.byNode[n]; ok {
 			known.refs++
 			return known
@@ -61,13 +62,14 @@ func (t *table) add(parent uint64, name string, n procfs.Node) *specialNode {
 		t.byID = make(map[uint64]*specialNode)
 		t.byNode = make(map[procfs.Node]*specialNode)
 	}
-	id := numberOf(parent, name)
+	ino := numberOf(parent, name)
+	id := ino
 	for t.byID[id] != nil { // another object was at this name before, or a collision
 		id = next(id)
 	}
-	s := &specialNode{Node: n, id: id, parent: parent, refs: 1}
+	s := &specialNode{Node: n, id: id, ino: ino, parent: parent, refs: 1}
 	t.byID[id] = s
-	if comparable {
+	if shared {
 		t.byNode[n] = s
 	}
 	return s
@@ -89,9 +91,15 @@ func (t *table) forget(id, lookups uint64) {
 		return
 	}
 	delete(t.byID, id)
-	if reflect.ValueOf(n.Node).Comparable() {
+	if canShare(n.Node) {
 		delete(t.byNode, n.Node)
 	}
+}
+
+// canShare reports whether all lookups of a node may have the same number.
+func canShare(n procfs.Node) bool {
+	_, blocks := n.(procfs.Blocker)
+	return !blocks && reflect.ValueOf(n).Comparable()
 }
 
 func numberOf(parent uint64, name string) uint64 {

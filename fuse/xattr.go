@@ -28,7 +28,11 @@ func keepable(name string) bool {
 func (f *files) GetXAttr(_ <-chan struct{}, in *raw.InHeader, name string, dest []byte) (uint32, raw.Status) {
 	switch {
 	case isSpecial(in.NodeId):
-		return 0, raw.ENODATA
+		val, err := f.specialXattr(in.NodeId, name)
+		if err != nil {
+			return 0, f.status("getxattr", err)
+		}
+		return fit1(val, dest)
 	case !keepable(name):
 		return 0, raw.ENOTSUP
 	}
@@ -64,10 +68,13 @@ func fit1[T string | []byte](val T, dest []byte) (uint32, raw.Status) {
 }
 
 func (f *files) ListXAttr(_ <-chan struct{}, in *raw.InHeader, dest []byte) (uint32, raw.Status) {
+	var names []string
+	var err error
 	if isSpecial(in.NodeId) {
-		return 0, raw.OK
+		names, err = f.specialXattrNames(in.NodeId)
+	} else {
+		names, err = f.fs.Xattrs(f.ctx, f.ino(in.NodeId))
 	}
-	names, err := f.fs.Xattrs(f.ctx, f.ino(in.NodeId))
 	if err != nil {
 		return 0, f.status("listxattr", err)
 	}
@@ -84,7 +91,10 @@ func (f *files) ListXAttr(_ <-chan struct{}, in *raw.InHeader, dest []byte) (uin
 
 func (f *files) SetXAttr(_ <-chan struct{}, in *raw.SetXAttrIn, name string, data []byte) raw.Status {
 	switch {
-	case isSpecial(in.NodeId), !keepable(name):
+	case isSpecial(in.NodeId):
+		val := string(data)
+		return f.status("setxattr", f.specialSetXattr(&in.InHeader, name, &val))
+	case !keepable(name):
 		return raw.ENOTSUP
 	case len(name) > meta.NameMax:
 		return raw.ERANGE
@@ -105,7 +115,7 @@ func (f *files) SetXAttr(_ <-chan struct{}, in *raw.SetXAttrIn, name string, dat
 func (f *files) RemoveXAttr(_ <-chan struct{}, in *raw.InHeader, name string) raw.Status {
 	switch {
 	case isSpecial(in.NodeId):
-		return raw.ENODATA
+		return f.status("removexattr", f.specialSetXattr(in, name, nil))
 	case !keepable(name):
 		return raw.ENOTSUP
 	}

@@ -43,6 +43,12 @@ const (
 	TimedOut          // the time given is over
 	Leased            // another session has it to itself and is being asked to give it back
 	Deadlock          // waiting would never end: the others wait for the caller
+	WouldWait         // there is nothing yet, and the caller does not want to wait
+	TooLong           // a line or message is longer than it may be
+	Protocol          // the other side did not answer as it should
+	Canceled          // somebody gave up what was under way
+	HostDown          // the machine that has it does not answer
+	Fenced            // the caller's hold was lost, or its token is not the youngest
 	kinds             // the number of kinds; last
 )
 
@@ -71,6 +77,12 @@ var kindText = [kinds]string{
 	TimedOut:     "timed out",
 	Leased:       "leased to another session",
 	Deadlock:     "would be a deadlock",
+	WouldWait:    "nothing there yet",
+	TooLong:      "too long",
+	Protocol:     "no proper answer",
+	Canceled:     "canceled",
+	HostDown:     "its machine does not answer",
+	Fenced:       "no longer held",
 }
 
 func (k Kind) Error() string {

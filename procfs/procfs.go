@@ -4,6 +4,19 @@
 // any Dir to the kernel. Neither knows the other, so a test, a shell command or
 // another protocol can stand in for the kernel.
 //
+// There are six classes of special files, each with a file here:
+//
+//	S  text.go         a snapshot, made when it is opened
+//	C  control.go      a line that is written is a command
+//	T  take.go         opening waits for a thing and takes it; closing ends that
+//	X  stream.go       lines that come one after the other
+//	N  transaction.go  write a request, read the reply
+//	D  object.go       a whole file, stored at once when it is closed
+//
+// Each is a function or a small struct with a method Open, which the Open of a
+// room's own node calls. So a room's nodes can be comparable values, with owner,
+// mode and time of their own.
+//
 // What the kernel and shells demand of special files is in the comments here;
 // it was probed, not guessed. In short: a file whose reads can block must be a
 // Stream, because two readers of one seekable open file lock each other out
@@ -15,23 +28,23 @@ package procfs
 import (
 	"context"
 	"iter"
-	"strings"
 
 	"dos/meta"
 )
 
-// Info describes a node, as a directory entry and as the answer to stat.
+// Info describes a node, as a directory entry and as the answer to stat. The
+// kernel checks who may what by its owner and mode.
 type Info struct {
 	Name  string
 	Mode  uint32 // type and permissions, as st_mode
 	UID   uint32
 	GID   uint32
-	Size  int64 // bytes; of a snapshot what reading it now would give
-	Mtime meta.Time
+	Size  int64     // bytes; of a snapshot what reading it now would give
+	Mtime meta.Time // the last change; 0 is when the mount began
 }
 
 // A Node is a Dir, a File or a Link. What else can be done to it, it says by
-// implementing Creator or Remover; what it does not implement is refused.
+// implementing one of the interfaces below; what it does not implement is refused.
 type Node interface {
 	Stat(ctx context.Context) (Info, error)
 }
@@ -66,6 +79,10 @@ type Link interface {
 type Open struct {
 	Read, Write bool
 	Nonblock    bool
+	Append      bool // whatever the offset, what is written goes to the end
+	Truncate    bool // what was there is to be gone
+	Create      bool // it need not exist; only Make is told
+	Exclusive   bool // and must not
 	Caller      Caller
 }
 
@@ -78,7 +95,16 @@ type Caller struct {
 type Handle interface {
 	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
 	WriteAt(ctx context.Context, p []byte, off int64) (int, error)
+	// Close comes when the last descriptor is gone. The program's close(2) has
+	// returned by then: nobody sees the error, which is logged.
 	Close(ctx context.Context) error
+}
+
+// A Blocker is a Node whose handles' WriteAt may wait. The kernel holds an
+// inode's lock while it writes to it, and whoever waits for that lock cannot be
+// killed; so each open of a Blocker gets an inode of its own.
+type Blocker interface {
+	Blocks()
 }
 
 // A Sizer is a Handle that knows exactly how many bytes it has to read.
@@ -91,110 +117,99 @@ type Streamer interface {
 	Stream()
 }
 
+// A Flusher is a Handle that is told of each close(2) of a descriptor of it, of
+// duplicates and of those that a child inherited too, while the closer waits:
+// programs see the error, but shells do not look at it. `echo x >f` closes a
+// duplicate before it writes.
+type Flusher interface {
+	Flush(ctx context.Context, by Closer) error
+}
+
+// Closer says who closes a descriptor.
+type Closer struct {
+	Known  bool // if it is not, it is in another PID namespace, and the rest is false
+	Opener bool // the process that opened the file
+	Wrote  bool // it has written by this handle
+	Killed bool // a signal is killing it
+}
+
+// A Truncater is a Handle of which the size can be set. Of other handles it can
+// be set to 0, which does nothing.
+type Truncater interface {
+	Truncate(ctx context.Context, size int64) error
+}
+
+// A Truncatable is a File whose handles are Truncaters, so that truncate(2) works
+// by its name too: it opens the file for that.
+type Truncatable interface {
+	Truncatable()
+}
+
+// A Locker is a Handle that flock(2) locks. The lock is the handle's: Close gives
+// it up.
+type Locker interface {
+	// Lock takes the lock, changes its mode or, with meta.Unlocked, gives it up. If
+	// another handle is in the way it waits until ctx ends or, if wait is false,
+	// is meta.Busy. Whoever is interrupted will often wait again before long.
+	Lock(ctx context.Context, mode meta.LockMode, wait bool) error
+}
+
+// A Conditional is a Handle whose commit can be made to depend on the version of
+// what it replaces: `user.dos.version` set while the file is open. 0 is the
+// version of what does not exist.
+type Conditional interface {
+	Only(version uint64)
+}
+
 // A Creator is a Dir in which names can be made. mode has type bits.
 type Creator interface {
 	Create(ctx context.Context, name string, mode uint32, by Caller) (Node, error)
 }
 
-// A Remover is a Dir from which names can be removed.
+// A Maker is a Dir in which opening a name that does not exist makes a handle, and
+// closing that makes the file. The handle has a Stat, since the node has none yet.
+type Maker interface {
+	Make(ctx context.Context, name string, mode uint32, how Open) (Node, MadeHandle, error)
+}
+
+// A MadeHandle can say what it will be.
+type MadeHandle interface {
+	Handle
+	Node
+}
+
+// A Remover is a Dir from which names can be removed: with rmdir the name of a
+// Dir, with unlink that of others.
 type Remover interface {
 	Remove(ctx context.Context, name string, by Caller) error
 }
 
-// Text is a read-only file (class S) whose contents are made anew by every open.
-func Text(name string, text func(context.Context) (string, error)) File {
-	return &textFile{name, text}
+// A Renamer is a Dir in which names can be changed.
+type Renamer interface {
+	// Movable says whether name may be moved away at all; a fixed file may not.
+	Movable(name string) bool
+	// Rename moves name to newName in the directory to, which is one of the same
+	// kind or not: then it is meta.Invalid. With noReplace there must be nothing.
+	Rename(ctx context.Context, name string, to Node, newName string, noReplace bool, by Caller) error
 }
 
-type textFile struct {
-	name string
-	text func(context.Context) (string, error)
+// A Setter is a Node whose owner and mode can be changed. The kernel has checked
+// that the caller may.
+type Setter interface {
+	Set(ctx context.Context, change Change, by Caller) error
 }
 
-func (f *textFile) called() string { return f.name }
-
-func (f *textFile) Stat(ctx context.Context) (Info, error) {
-	text, err := f.text(ctx)
-	return Info{Name: f.name, Mode: meta.TypeFile | 0o444, Size: int64(len(text))}, err
+// Change says what to set; nil leaves it.
+type Change struct {
+	Mode, UID, GID *uint32 // Mode without type bits
+	// Touch says that the times were to be set. What has a ttl is renewed.
+	Touch bool
 }
 
-func (f *textFile) Open(ctx context.Context, how Open) (Handle, error) {
-	if how.Write {
-		return nil, meta.Permission
-	}
-	text, err := f.text(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return textHandle(text), nil
-}
-
-// textHandle is a Sizer: its text does not change after the open.
-type textHandle string
-
-func (h textHandle) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
-	return strings.NewReader(string(h)).ReadAt(p, off)
-}
-func (textHandle) WriteAt(context.Context, []byte, int64) (int, error) { return 0, meta.Permission }
-func (textHandle) Close(context.Context) error                         { return nil }
-func (h textHandle) Size() int64                                       { return int64(len(h)) }
-
-// Unlisted is a Node that its Folder finds but does not list, because it
-// consumes or blocks.
-type Unlisted interface {
-	Unlisted()
-}
-
-// Folder is a fixed directory of the nodes given, in that order. Those that
-// are Unlisted are found, and not listed.
-func Folder(name string, nodes ...Node) Dir { return &folder{name, nodes} }
-
-type folder struct {
-	name  string
-	nodes []Node
-}
-
-func (d *folder) Stat(context.Context) (Info, error) {
-	return Info{Name: d.name, Mode: meta.TypeDir | 0o555}, nil
-}
-
-func (d *folder) called() string { return d.name }
-
-func (d *folder) Lookup(ctx context.Context, name string) (Node, error) {
-	for _, n := range d.nodes {
-		if called(ctx, n) == name {
-			return n, nil
-		}
-	}
-	return nil, meta.NotExist
-}
-
-// called returns the name of a node, without making a text only to know how
-// long it is.
-func called(ctx context.Context, n Node) string {
-	if n, ok := n.(interface{ called() string }); ok {
-		return n.called()
-	}
-	info, err := n.Stat(ctx)
-	if err != nil {
-		return ""
-	}
-	return info.Name
-}
-
-func (d *folder) Entries(ctx context.Context) iter.Seq2[Info, error] {
-	return func(yield func(Info, error) bool) {
-		for _, n := range d.nodes {
-			if _, hidden := n.(Unlisted); hidden {
-				continue
-			}
-			info, err := n.Stat(ctx)
-			if err != nil { // it is there, though its text cannot be made now
-				info.Name = called(ctx, n)
-			}
-			if !yield(info, nil) {
-				return
-			}
-		}
-	}
+// An Attributed is a Node with extended attributes. Their names lack the prefix
+// `user.dos.` here.
+type Attributed interface {
+	Xattrs(ctx context.Context) (map[string]string, error)
+	// SetXattr sets one, or removes it if val is nil.
+	SetXattr(ctx context.Context, name string, val *string, by Caller) error
 }

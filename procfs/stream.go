@@ -38,15 +38,22 @@ func (f *streamFile) Open(ctx context.Context, how Open) (Handle, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &streamHandle{next: next, turn: make(chan struct{}, 1)}, nil
+	return OpenStream(next, nil), nil
+}
+
+// OpenStream opens what next gives. end, if it is set, is called when the last
+// descriptor is closed.
+func OpenStream(next Next, end func(ctx context.Context) error) Handle {
+	return &streamHandle{next: next, end: end, turn: newTurn()}
 }
 
 // A streamHandle is a Streamer. Programs may share it: they take turns, and one
 // that is interrupted while it waits for its turn or for a line loses nothing.
 type streamHandle struct {
 	next Next
-	turn chan struct{} // holds one element while somebody reads
-	rest string        // came and was not read yet; owned by whose turn it is
+	end  func(ctx context.Context) error
+	turn turn
+	rest string // came and was not read yet; owned by whose turn it is
 }
 
 func (h *streamHandle) Stream() {}
@@ -56,12 +63,10 @@ func (h *streamHandle) ReadAt(ctx context.Context, p []byte, _ int64) (int, erro
 	if len(p) == 0 {
 		return 0, nil
 	}
-	select {
-	case h.turn <- struct{}{}:
-	case <-ctx.Done():
-		return 0, ctx.Err()
+	if err := h.turn.take(ctx); err != nil {
+		return 0, err
 	}
-	defer func() { <-h.turn }()
+	defer h.turn.pass()
 	for h.rest == "" {
 		text, err := h.next(ctx)
 		if err != nil {
@@ -83,4 +88,10 @@ func (h *streamHandle) ReadAt(ctx context.Context, p []byte, _ int64) (int, erro
 func (h *streamHandle) WriteAt(context.Context, []byte, int64) (int, error) {
 	return 0, meta.Permission
 }
-func (h *streamHandle) Close(context.Context) error { return nil }
+
+func (h *streamHandle) Close(ctx context.Context) error {
+	if h.end == nil {
+		return nil
+	}
+	return h.end(ctx)
+}

@@ -1,0 +1,85 @@
+package fuse
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	raw "github.com/hanwen/go-fuse/v2/fuse"
+
+	"dos/procfs"
+)
+
+// A usage of a handle is what a Flusher wants to know: who opened it and who wrote.
+type usage struct {
+	opener uint32 // the process that opened the handle; 0 if nobody knows
+
+	mu      sync.Mutex
+	thread  uint32   // that wrote last; guarded by mu
+	writers []uint32 // the processes that have written; guarded by mu
+}
+
+// writersMax bounds how many writers of one handle are remembered. Those that
+// come later may be killed without spoiling what they wrote.
+const writersMax = 64
+
+// wrote remembers that a thread writes.
+func (u *usage) wrote(thread uint32) {
+	if u == nil {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.thread == thread {
+		return
+	}
+	u.thread = thread
+	if process := processOf(thread); len(u.writers) < writersMax && !slices.Contains(u.writers, process) {
+		u.writers = append(u.writers, process)
+	}
+}
+
+// closer says who a thread is that closes a descriptor.
+func (u *usage) closer(thread uint32) procfs.Closer {
+	process := processOf(thread)
+	if process == 0 {
+		return procfs.Closer{}
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return procfs.Closer{
+		Known:  true,
+		Opener: process == u.opener,
+		Wrote:  slices.Contains(u.writers, process),
+		Killed: killed(thread),
+	}
+}
+
+// closeTime bounds how long closing a special file may take, so that neither a
+// program that was killed nor the end of the mount is held up.
+const closeTime = 30 * time.Second
+
+// specialFlush comes at each close of a descriptor. A thread that is being killed
+// has a signal pending, so the request counts as interrupted from the beginning:
+// that is not looked at.
+func (f *files) specialFlush(o *specialOpen, in *raw.FlushIn) raw.Status {
+	flusher, ok := o.Handle.(procfs.Flusher)
+	if !ok {
+		return raw.OK
+	}
+	ctx, cancel := context.WithTimeout(f.ctx, closeTime)
+	defer cancel()
+	return f.status("close", flusher.Flush(ctx, o.use.closer(in.Pid)))
+}
+
+// specialRelease closes a handle. The program's close(2) returned before, so
+// an error is for the log.
+func (f *files) specialRelease(o *specialOpen) {
+	f.special.closed(o.node, o)
+	ctx, cancel := context.WithTimeout(f.ctx, closeTime)
+	defer cancel()
+	if err := o.Close(ctx); err != nil {
+		f.status("close", err)
+	}
+}
