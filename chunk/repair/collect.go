@@ -39,6 +39,11 @@ func (r *Repairer) collect(ctx context.Context) error {
 		if grace > pressed && r.nearlyFull(ctx) {
 			grace = pressed
 		}
+		// When a stripe died is by the clock of whoever was in charge then, which
+		// may be minutes behind ours.
+		if time.Since(r.begun) < grace {
+			continue
+		}
 		for {
 			n, err := r.bury(ctx, time.Now().Add(-grace))
 			if err != nil && ctx.Err() == nil {

@@ -532,6 +532,26 @@ func TestPages(t *testing.T) {
 	})
 }
 
+// Dead stripes keep their grace also when the clock of the machine that was in
+// charge when they died is behind this one's.
+func TestGraceByAnotherClock(t *testing.T) {
+	run(t, 6, func(b *bench) {
+		b.write(sizes...)
+		b.table.set(func() {
+			for id := range b.table.rows {
+				b.table.dead[id] = time.Now().Add(-10 * time.Minute)
+			}
+		})
+		defer b.start()()
+		time.Sleep(DefaultDeadGrace - time.Second)
+		if s := b.repair.Status(); s.Buried != 0 {
+			b.Errorf("buried within the grace: %+v", s)
+		}
+		b.until(time.Minute, "buried", func(s Status) bool { return s.Buried == int64(len(sizes)) })
+		b.checkStored()
+	})
+}
+
 // Under space pressure dead stripes go at once.
 func TestPressure(t *testing.T) {
 	run(t, 6, func(b *bench) {
