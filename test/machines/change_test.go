@@ -2,7 +2,6 @@ package machines
 
 import (
 	"fmt"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -56,71 +55,4 @@ func TestChange(t *testing.T) {
 	c.AwaitMembers(t, 3, repairLimit)
 	c.AwaitHealth(t, "ok", repairLimit)
 	fsck(t, c)
-}
-
-// verify is a fio that writes random blocks and reads them back, again and again.
-type verify struct {
-	stop  chan struct{}
-	ended chan struct{} // closed at the end
-	done  chan int      // a round each
-	err   error         // what fio said; valid after ended
-}
-
-// startVerify starts one on files of its own below dir, which is made.
-func startVerify(tb testing.TB, dir string, jobs int) *verify {
-	tb.Helper()
-	if out, err := exec.Command("mkdir", "-p", dir).CombinedOutput(); err != nil {
-		tb.Fatalf("mkdir: %v\n%s", err, out)
-	}
-	v := &verify{stop: make(chan struct{}), ended: make(chan struct{}), done: make(chan int)}
-	state := cluster.Dir(tb)
-	go func() {
-		defer close(v.ended)
-		for round := 0; ; round++ {
-			cmd := exec.Command("fio", "--name=v", "--directory="+dir, fmt.Sprint("--numjobs=", jobs), "--size=8m", "--bs=4k-256k",
-				"--rw=randwrite", "--ioengine=psync", "--fsync=16", "--verify=crc32c", "--verify_fatal=1", "--verify_dump=0",
-				"--do_verify=1", fmt.Sprint("--randseed=", round), "--group_reporting", "--output-format=terse")
-			cmd.Dir = state
-			if out, err := cmd.CombinedOutput(); err != nil {
-				v.err = fmt.Errorf("%w\n%s", err, out)
-				return
-			}
-			select {
-			case <-v.stop:
-				return
-			case v.done <- round:
-			default:
-			}
-		}
-	}()
-	return v
-}
-
-// runs returns when a whole round has ended that began after the call.
-func (v *verify) runs(tb testing.TB, when string) {
-	tb.Helper()
-	for range 2 {
-		select {
-		case <-v.done:
-		case <-v.ended:
-			tb.Fatalf("%s: fio --verify: %v", when, v.err)
-		case <-time.After(repairLimit):
-			tb.Fatalf("%s: fio --verify: no round has ended in %v", when, repairLimit)
-		}
-	}
-}
-
-// end stops the load, and says what it met. It may be called again.
-func (v *verify) end(tb testing.TB) {
-	tb.Helper()
-	select {
-	case <-v.stop:
-		return
-	default:
-		close(v.stop)
-	}
-	<-v.ended
-	if v.err != nil {
-		tb.Errorf("fio --verify: %v", v.err)
-	}
 }

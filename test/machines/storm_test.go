@@ -3,7 +3,9 @@ package machines
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -13,31 +15,44 @@ import (
 	"dos/test/witness"
 )
 
-// TestStorm breaks two of eight machines at a time, in all the ways that there
-// are, under loads on two mounts that check what they read. As long as four
-// shards of each stripe and two of the three metadata members can be reached,
-// no mount notices.
+// TestStorm breaks two of eleven machines at a time, three with metadata and
+// eight with stores, in all the ways that there are, under loads on two mounts
+// that check what they read. As long as four shards of each stripe and two of the
+// three metadata members can be reached, no mount notices.
 func TestStorm(t *testing.T) {
 	cluster.NeedFuse(t)
 	cluster.Need(t, "fio")
 	rounds := 2
 	if *long {
-		rounds = 8
+		rounds = 16
 	}
 	rnd := random(t)
-	c := cluster.Founded(t, "4+2", cluster.Spec{Roles: "meta,chunk"})
-	for i := range 7 {
-		roles := "meta,chunk"
+	c := cluster.Founded(t, "4+2", cluster.Spec{Roles: "meta"})
+	for i := range 10 {
+		roles := "meta"
 		if i >= 2 {
 			roles = "chunk"
 		}
 		c.Join(t, cluster.Spec{Roles: roles})
 	}
-	c.AwaitMembers(t, 3, repairLimit)
+	voters, servers := c.Machines[:3], c.Machines[3:]
+	c.AwaitMembers(t, len(voters), repairLimit)
+	awaitStores(t, c, len(servers))
 	c.AwaitHealth(t, "ok", repairLimit)
 	mounts := []*cluster.Mount{c.Mount(t), c.Mount(t)}
-	load := startVerify(t, mounts[0].Path("load"), 2)
-	defer load.end(t)
+	loads := []*load{startVerify(t, mounts[0].Path("verify"), 2), startTrees(t, mounts[1].Path("trees"))}
+	endLoads := func() {
+		for _, l := range loads {
+			l.end(t)
+		}
+	}
+	defer endLoads()
+	run := func(when string) {
+		t.Helper()
+		for _, l := range loads {
+			l.runs(t, when)
+		}
+	}
 	var writers []*witness.Writer
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -49,31 +64,39 @@ func TestStorm(t *testing.T) {
 	end := sync.OnceFunc(func() { close(stop); wg.Wait() })
 	defer end()
 
+	// In each other round one of the two has metadata, which has no store to lose.
+	firsts := shuffled(rnd, outages)
+	seconds := append([]fault{wipe}, shuffled(rnd, outages)...)
 	for round := range rounds {
-		voter := c.Machines[rnd.IntN(3)]
-		other := c.Machines[3+rnd.IntN(5)]
-		first, second := faults[(2*round)%len(faults)], faults[(2*round+1)%len(faults)]
-		when := fmt.Sprintf("round %d: %s of %s and %s of %s", round, first.name, voter.Name, second.name, other.Name)
+		pair := rnd.Perm(len(servers))
+		one, other := servers[pair[0]], servers[pair[1]]
+		if round%2 == 0 {
+			one = voters[rnd.IntN(len(voters))]
+		}
+		first, second := firsts[round%len(firsts)], seconds[round%len(seconds)]
+		when := fmt.Sprintf("round %d: %s of %s and %s of %s", round, first.name, one.Name, second.name, other.Name)
 		began := time.Now()
-		undo1 := first.do(t, voter)
+		undo1 := first.do(t, one)
 		undo2 := second.do(t, other)
-		load.runs(t, when)
-		if left := faultTime - time.Since(began); left > 0 {
+		run(when)
+		served := time.Since(began)
+		if left := faultTime - served; left > 0 {
 			time.Sleep(left) // that is how long the fault lasts
 		}
 		undo1()
 		undo2()
-		load.runs(t, when+", repaired")
+		run(when + ", repaired")
 		for i, w := range writers {
 			if w.Err() != nil {
 				t.Fatalf("%s: writer %d: %v", when, i, w.Err())
 			}
 		}
 		began = time.Now()
-		awaitRedundancy(t, c)
-		t.Logf("%s: whole again after %.1f s", when, time.Since(began).Seconds())
+		c.AwaitMembers(t, len(voters), repairLimit)
+		awaitRedundancy(t, c, len(servers))
+		t.Logf("%s: the loads had done a round after %.1f s; whole again after %.1f s", when, served.Seconds(), time.Since(began).Seconds())
 	}
-	load.end(t)
+	endLoads()
 	end()
 	c.AwaitHealth(t, "ok", repairLimit)
 	cluster.DropCaches(t)
@@ -86,14 +109,22 @@ func TestStorm(t *testing.T) {
 	fsck(t, c)
 }
 
+func shuffled[T any](rnd *rand.Rand, list []T) []T {
+	list = slices.Clone(list)
+	rnd.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	return list
+}
+
 // faultTime is how long a machine is away.
 const faultTime = 20 * time.Second
 
-// faults are what can happen to a machine, and what ends it.
-var faults = []struct {
+// A fault is what can happen to a machine, and what ends it.
+type fault struct {
 	name string
 	do   func(testing.TB, *cluster.Machine) (undo func())
-}{
+}
+
+var outages = []fault{
 	{"kill", func(tb testing.TB, m *cluster.Machine) func() {
 		m.Kill(tb)
 		return func() { m.Again(tb) }
@@ -106,22 +137,23 @@ var faults = []struct {
 		m.Cut(tb)
 		return func() { m.Heal(tb) }
 	}},
-	{"wipe", func(tb testing.TB, m *cluster.Machine) func() {
-		m.Wipe(tb)
-		return func() {}
-	}},
 }
 
-// awaitRedundancy waits until no stripe lacks a shard, and all machines are there.
-func awaitRedundancy(tb testing.TB, c *cluster.Cluster) {
+var wipe = fault{"wipe", func(tb testing.TB, m *cluster.Machine) func() {
+	m.Wipe(tb)
+	return func() {}
+}}
+
+// awaitRedundancy waits until n stores are there and no stripe lacks a shard.
+func awaitRedundancy(tb testing.TB, c *cluster.Cluster, n int) {
 	tb.Helper()
-	awaitStores(tb, c, len(c.Machines))
+	awaitStores(tb, c, n)
 	cluster.Await(tb, repairLimit, func() error {
 		s, err := c.Status(tb)
 		if err != nil {
 			return err
 		}
-		for _, key := range []string{"stripes.degraded", "stripes.endangered", "stripes.lost", "stores.rebuilding"} {
+		for _, key := range []string{"stripes.short", "stripes.degraded", "stripes.endangered", "stripes.lost", "stores.rebuilding"} {
 			if s[key] != "0" {
 				return fmt.Errorf("%s is %s", key, s[key])
 			}
