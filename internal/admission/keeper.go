@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"dos/internal/trust"
@@ -29,7 +28,10 @@ type KeeperConfig struct {
 	Authorities func(ctx context.Context, since uint64) (metatrust.Authorities, error)
 	Renewer     Renewer
 	// Drop closes connections that were admitted here (rpc.Port.Drop); optional.
-	Drop  func(is func(tls.ConnectionState) bool)
+	Drop func(is func(tls.ConnectionState) bool)
+	// Doubt is called after each look that failed, or found that this identity was
+	// revoked: the others may refuse it. Without it the log says so. Optional.
+	Doubt func(ctx context.Context)
 	Every time.Duration // the pause between two looks; a second
 	Log   *slog.Logger  // slog.Default()
 }
@@ -72,7 +74,11 @@ func (k *Keeper) Run(ctx context.Context) error {
 	defer tick.Stop()
 	well, told := time.Now(), false
 	for {
-		switch err := k.Look(ctx); {
+		err := k.Look(ctx)
+		if k.cfg.Doubt != nil && (err != nil || k.cfg.Keys.Revoked()) {
+			k.cfg.Doubt(ctx)
+		}
+		switch {
 		case err == nil:
 			if told {
 				k.cfg.Log.Info("admission: this identity is up to date again")
@@ -134,7 +140,7 @@ func (k *Keeper) hear(ctx context.Context) error {
 	if err := k.cfg.Keys.Trust(now.Certs, now.Revoked); err != nil {
 		return err
 	}
-	if slices.Contains(now.Revoked, k.cfg.Keys.Serial()) {
+	if k.cfg.Doubt == nil && k.cfg.Keys.Revoked() {
 		k.cfg.Log.Error("admission: this identity was revoked: join again with a new token", "identity", k.cfg.Keys.Self().String())
 	}
 	now.Certs = nil
@@ -156,7 +162,7 @@ func (k *Keeper) drop() {
 		check = k.cfg.Keys.Peer
 	}
 	k.cfg.Drop(func(cs tls.ConnectionState) bool {
-		if cs.NegotiatedProtocol == trust.JoinProto {
+		if cs.NegotiatedProtocol == trust.JoinProto || cs.NegotiatedProtocol == trust.StandingProto {
 			return false
 		}
 		_, err := check(cs)

@@ -27,6 +27,7 @@ import (
 //	chunk/N/  of chunk/node, one a store, from 0
 //	identity  of a machine of a cluster: its certificate and key, mode 0600
 //	peers     of a machine of a cluster: a line an address of others
+//	removed   empty: the machine was turned out of its cluster
 //
 // The format file is lines of "key value":
 //

@@ -25,7 +25,7 @@ func (m *Machine) serveJoiners(ctx context.Context) error {
 // keepIdentity keeps the certificate, and whom to trust, up to date.
 func (m *Machine) keepIdentity(ctx context.Context) error {
 	c := admission.KeeperConfig{
-		Keys: m.keys, Path: m.data.identity(), Drop: m.drop,
+		Keys: m.keys, Path: m.data.identity(), Drop: m.drop, Doubt: m.doubt,
 		Authorities: client.Trust{Caller: m.service.anyone()}.Authorities,
 		Renewer:     admission.NewClient(officesOf(m.fleet)),
 	}
@@ -70,7 +70,8 @@ func (m *Machine) Machines(ctx context.Context) ([]quorum.Machine, error) {
 			alive = err == nil && now.State == cluster.Up
 		}
 		list = append(list, quorum.Machine{
-			Name: n.Name, Addr: n.Addr, Member: n.Member, Alive: alive, Meta: slices.Contains(n.Roles, roleMeta),
+			Name: n.Name, Addr: n.Addr, Member: n.Member, Alive: alive,
+			Meta: slices.Contains(n.Roles, roleMeta) && !m.isLeaving(n.Name),
 		})
 	}
 	return list, nil

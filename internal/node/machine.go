@@ -82,6 +82,7 @@ type Machine struct {
 	charge   atomic.Pointer[upkeep] // nil while another machine is in charge
 	events   cluster.Journal
 	damage   damage
+	leaving  atomic.Pointer[string] // who is being removed, by this machine in charge; nil: nobody
 	started  time.Time
 	broken   chan error // the reason why the process must end; buffered
 }
@@ -127,7 +128,7 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 		return nil, err
 	}
 	protos := []string{protoCalls, protoAdmin, protoRaft}
-	m.port = rpc.NewPort(m.listener, m.keys.ServerConfig(protos...), slog.Default(), append(protos, trust.JoinProto)...)
+	m.port = rpc.NewPort(m.listener, m.keys.ServerConfig(protos...), slog.Default(), append(protos, trust.JoinProto, trust.StandingProto)...)
 	if m.has(roleMeta) {
 		if err := m.openMember(ctx); err != nil {
 			return nil, err
@@ -184,6 +185,7 @@ func (m *Machine) run(ctx context.Context) error {
 	g.Go(func() error { return m.port.Run(below) })
 	g.Go(func() error { return m.serveCalls(below) })
 	g.Go(func() error { return m.serveJoiners(below) })
+	g.Go(func() error { return m.serveStanding(below) })
 	err := m.work(ctx, below)
 	err = errors.Join(err, m.closeMeta())
 	stop()

@@ -42,6 +42,8 @@ func openMachineData(ctx context.Context, c MachineConfig) (*dataDir, error) {
 		return nil, err
 	}
 	switch {
+	case d.wasRemoved():
+		err = d.removed()
 	case fresh && c.Bootstrap:
 		err = d.found(c)
 	case fresh:

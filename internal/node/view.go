@@ -103,16 +103,6 @@ func (v view) chief() (*admin.Client, error) {
 	return v.administration(name, addr).Here(), nil
 }
 
-// others is the administration of some machine that is not this one and answers.
-func (v view) others() (*admin.Client, error) {
-	for _, known := range v.fleet.Map().Nodes {
-		if n, err := v.fleet.Node(known.Name); err == nil && n.State == cluster.Up {
-			return v.administration(known.Name, known.Addr).Here(), nil
-		}
-	}
-	return nil, fmt.Errorf("no other machine answers: %w", meta.Unavailable)
-}
-
 // administration is that of one machine, over the network.
 func (v view) administration(name, addr string) *admin.Client { return dialAdmin(v.keys, name, addr) }
 

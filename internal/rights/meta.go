@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"dos/internal/trust"
@@ -11,6 +12,7 @@ import (
 	"dos/meta/members"
 	"dos/meta/session"
 	"dos/meta/state"
+	metatrust "dos/meta/trust"
 )
 
 // A Handler executes requests (meta/rpc.Handler, which a metadata member is).
@@ -76,10 +78,11 @@ func (m *Meta) Do(ctx context.Context, cmd state.Command) (state.Reply, error) {
 
 // specials look at the request itself. They may change it, answer it, or refuse it.
 var specials = map[state.Op]func(*Meta, context.Context, trust.Peer, *state.Command) (*state.Reply, error){
-	session.OpOpen:    open,
-	session.OpEnd:     end,
-	session.OpRenew:   renew,
-	members.OpPutNode: putNode,
+	session.OpOpen:     open,
+	session.OpEnd:      end,
+	session.OpRenew:    renew,
+	members.OpPutNode:  putNode,
+	members.OpPutStore: putStore,
 }
 
 // open notes whose session it is.
@@ -124,7 +127,7 @@ func renew(m *Meta, ctx context.Context, peer trust.Peer, cmd *state.Command) (*
 }
 
 // putNode is for the machine itself.
-func putNode(_ *Meta, _ context.Context, peer trust.Peer, cmd *state.Command) (*state.Reply, error) {
+func putNode(m *Meta, ctx context.Context, peer trust.Peer, cmd *state.Command) (*state.Reply, error) {
 	var req members.Node
 	if err := read(cmd, &req); err != nil {
 		return nil, err
@@ -132,7 +135,34 @@ func putNode(_ *Meta, _ context.Context, peer trust.Peer, cmd *state.Command) (*
 	if req.Name != peer.Name {
 		return nil, fmt.Errorf("%v says that it is %.80q: %w", peer.Identity, req.Name, meta.Permission)
 	}
-	return nil, nil
+	return nil, m.isIn(ctx, peer)
+}
+
+func putStore(m *Meta, ctx context.Context, peer trust.Peer, cmd *state.Command) (*state.Reply, error) {
+	if err := read(cmd, new(members.Store)); err != nil {
+		return nil, err
+	}
+	return nil, m.isIn(ctx, peer)
+}
+
+// isIn refuses who was turned out, by what is on record now: what this process was
+// told last is a moment old, and who comes back in that moment would stay on record.
+func (m *Meta) isIn(ctx context.Context, peer trust.Peer) error {
+	reply, err := m.next.Do(ctx, state.Command{Op: metatrust.OpAuthorities, Body: state.Marshal(metatrust.Since{})})
+	if err == nil {
+		err = reply.Err()
+	}
+	if err != nil {
+		return err
+	}
+	var now metatrust.Authorities
+	if err := state.Unmarshal(reply.Body, &now); err != nil {
+		return fmt.Errorf("whom to trust: %w: %v", meta.Invalid, err)
+	}
+	if slices.Contains(now.Revoked, peer.Serial) {
+		return fmt.Errorf("%v was turned out: %w", peer.Identity, meta.Unavailable)
+	}
+	return nil
 }
 
 func read(cmd *state.Command, req any) error {

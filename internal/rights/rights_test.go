@@ -95,7 +95,7 @@ type spy map[state.Op]bool
 
 func (s spy) Do(_ context.Context, cmd state.Command) (state.Reply, error) {
 	s[cmd.Op] = true
-	return state.Reply{}, nil
+	return state.Reply{Body: state.Marshal(struct{}{})}, nil
 }
 
 // Each right reaches what it may and nothing else.
@@ -347,5 +347,25 @@ func TestConnections(t *testing.T) {
 	}
 	if _, err := who(t.Context()); !errors.Is(err, trust.ErrRefused) {
 		t.Errorf("a call over no connection: %v", err)
+	}
+}
+
+// A machine that was turned out is not on record again, however late this
+// process hears that it was.
+func TestTurnedOutStaysOut(t *testing.T) {
+	out := metatrust.Authorities{Epoch: 3, Revoked: []string{"7"}}
+	wrote := make(spy)
+	m := NewMeta(handler(func(cmd state.Command) (state.Reply, error) {
+		wrote[cmd.Op] = true
+		return state.Reply{Body: state.Marshal(out)}, nil
+	}), whom)
+	for op, req := range map[state.Op]any{members.OpPutNode: members.Node{Name: "x"}, members.OpPutStore: members.Store{Node: "x"}} {
+		for serial, want := range map[string]error{"6": nil, "7": meta.Unavailable} {
+			delete(wrote, op)
+			ctx := context.WithValue(t.Context(), asPeer{}, trust.Peer{Identity: trust.Identity{Name: "x", Rights: trust.Member}, Serial: serial})
+			if _, err := m.Do(ctx, state.Command{Op: op, Body: state.Marshal(req)}); !errors.Is(err, want) || wrote[op] != (want == nil) {
+				t.Errorf("operation %#04x of certificate %s: %v, passed on %v", uint16(op), serial, err, wrote[op])
+			}
+		}
 	}
 }

@@ -277,7 +277,7 @@ func TestCluster(t *testing.T) {
 		w.must(w.Drain(ctx, members.Drain{Node: "m2", On: true}))
 		w.until(10*time.Minute, "removed", func() bool {
 			w.write(1, time.Second)
-			err := steward.Remove(ctx, w.Members, w.table, "m2")
+			err := steward.Remove(ctx, w.Members, w.table, "m2", func(context.Context) error { return nil })
 			if err != nil && !errors.Is(err, meta.Busy) {
 				t.Error(err)
 			}

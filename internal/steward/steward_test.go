@@ -320,29 +320,34 @@ func TestRemove(t *testing.T) {
 		stop()
 		ctx := t.Context()
 		table := client.Stripes{Caller: w.Caller}
-		if err := steward.Remove(ctx, w.Members, table, "m5"); !errors.Is(err, meta.Busy) {
+		turned := 0
+		turnOut := func(context.Context) error { turned++; return nil }
+		if err := steward.Remove(ctx, w.Members, table, "m5", turnOut); !errors.Is(err, meta.Busy) {
 			t.Errorf("a machine in use: %v, want Busy", err)
 		}
-		if err := steward.Remove(ctx, w.Members, table, "m9"); !errors.Is(err, meta.NotExist) {
+		if err := steward.Remove(ctx, w.Members, table, "m9", turnOut); !errors.Is(err, meta.NotExist) {
 			t.Errorf("no machine: %v, want NotExist", err)
 		}
 		if err := w.Drain(ctx, members.Drain{Node: "m5", On: true}); err != nil {
 			t.Fatal(err)
 		}
-		if err := steward.Remove(ctx, w.Members, table, "m5"); !errors.Is(err, meta.Busy) {
+		if err := steward.Remove(ctx, w.Members, table, "m5", turnOut); !errors.Is(err, meta.Busy) {
 			t.Errorf("a machine that is in groups still: %v, want Busy", err)
 		}
 		defer w.start(w.Members)()
 		time.Sleep(time.Minute)
 		w.store(5)
-		if err := steward.Remove(ctx, w.Members, table, "m5"); !errors.Is(err, meta.Busy) {
+		if err := steward.Remove(ctx, w.Members, table, "m5", turnOut); !errors.Is(err, meta.Busy) {
 			t.Errorf("a machine with a shard: %v, want Busy", err)
 		}
 		if done, err := table.Move(ctx, w.moved()); err != nil || !done[0] {
 			t.Fatal(done, err)
 		}
-		if err := steward.Remove(ctx, w.Members, table, "m5"); err != nil {
-			t.Error(err)
+		if turned != 0 {
+			t.Error("a machine that stays was turned out")
+		}
+		if err := steward.Remove(ctx, w.Members, table, "m5", turnOut); err != nil || turned != 1 {
+			t.Errorf("%v; turned out %d times", err, turned)
 		}
 		w.expect("removed", "iiii")
 		if m, _ := w.Map(ctx, 0); len(m.Nodes) != 4 {

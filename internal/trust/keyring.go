@@ -241,7 +241,8 @@ func (k *Keyring) Admitted(cs tls.ConnectionState) (Peer, error) {
 }
 
 // ServerConfig admits peers that speak one of protos (ALPN, RFC 7301) and have
-// an identity of the cluster, and anybody who speaks JoinProto alone.
+// an identity of the cluster, anybody who speaks JoinProto alone, and to
+// StandingProto alone those who were turned out too.
 func (k *Keyring) ServerConfig(protos ...string) *tls.Config {
 	admit := &tls.Config{
 		MinVersion:             tls.VersionTLS13,
@@ -259,10 +260,15 @@ func (k *Keyring) ServerConfig(protos ...string) *tls.Config {
 	}
 	join := admit.Clone()
 	join.NextProtos, join.ClientAuth, join.VerifyConnection = []string{JoinProto}, tls.NoClientCert, nil
+	standing := admit.Clone()
+	standing.NextProtos, standing.VerifyConnection = []string{StandingProto}, k.mayAsk
 	config := admit.Clone()
 	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if slices.Equal(hello.SupportedProtos, []string{JoinProto}) {
+		switch {
+		case slices.Equal(hello.SupportedProtos, []string{JoinProto}):
 			return join, nil
+		case slices.Equal(hello.SupportedProtos, []string{StandingProto}):
+			return standing, nil
 		}
 		return admit, nil
 	}

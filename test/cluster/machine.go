@@ -84,19 +84,17 @@ func (m *Machine) Refused(tb testing.TB) Result {
 	return Run(tb, cmd.Path, cmd.Args[1:]...)
 }
 
-// Retire ends a machine that was removed from its cluster. It may have ended by
-// itself, in whatever way.
-func (m *Machine) Retire(tb testing.TB) {
+// Ended returns how it ended by itself, which it must within a time.
+func (m *Machine) Ended(tb testing.TB) Result {
 	tb.Helper()
 	p := m.proc
-	m.proc = nil
 	select {
 	case <-p.done:
-	default:
-		if err := p.end(syscall.SIGTERM, downLimit); err != nil {
-			tb.Errorf("machine %s: %s, removed, after SIGTERM: %v\n%s", m.Name, p, err, m.log.tail())
-		}
+	case <-time.After(downLimit):
+		tb.Fatalf("machine %s has not ended by itself in %v\n%s", m.Name, downLimit, m.log.tail())
 	}
+	m.proc = nil
+	return Result{Code: p.cmd.ProcessState.ExitCode(), Stderr: m.log.String()}
 }
 
 // Pause stops the process where it is, as a machine that hangs does, until Resume.

@@ -40,7 +40,9 @@ func TestChange(t *testing.T) {
 		return nil
 	})
 	load.runs(t, "one was drained and removed")
-	gone.Retire(t)
+	if r := gone.Ended(t); r.Code != 1 {
+		t.Errorf("machine %s, removed: exit status %d\n%s", gone.Name, r.Code, r.Stderr)
+	}
 	// What a machine shows of the others is a second old.
 	cluster.Await(t, drainLimit, func() error {
 		if r := d.Ctl(t, "node", "list"); r.Code != 0 || strings.Contains(r.Stdout, "\n"+gone.Name+" ") {
