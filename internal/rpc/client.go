@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 )
@@ -84,7 +85,8 @@ func Dial(addr string, c ClientConfig) (*Client, error) {
 		),
 		grpc.WithInitialWindowSize(window),
 		grpc.WithInitialConnWindowSize(window),
-		grpc.WithReadBufferSize(buffer),
+		grpc.WithReadBufferSize(0), // see records
+		experimental.WithBufferPool(&pool),
 		grpc.WithWriteBufferSize(buffer),
 		grpc.WithMaxHeaderListSize(MaxHeader),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepTime, Timeout: keepTimeout, PermitWithoutStream: true}),

@@ -33,21 +33,35 @@ func (c *Conns) Drop(is func(tls.ConnectionState) bool) {
 	}
 }
 
-// add takes a connection that has shaken hands; what it returns is to be closed.
-func (c *Conns) add(conn *tls.Conn) known {
+// add takes a connection that has shaken hands over wire; what it returns is to
+// be closed.
+func (c *Conns) add(conn *tls.Conn, wire *records) known {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.open == nil {
 		c.open = make(map[*tls.Conn]bool)
 	}
 	c.open[conn] = true
-	return known{conn, c}
+	return known{conn, wire, new(sync.Mutex), c}
 }
 
 // known is a connection that is among some until it is closed.
 type known struct {
 	*tls.Conn
-	among *Conns
+	wire    *records
+	writing *sync.Mutex
+	among   *Conns
+}
+
+func (k known) Write(p []byte) (int, error) {
+	k.writing.Lock()
+	defer k.writing.Unlock()
+	k.wire.hold()
+	n, err := k.Conn.Write(p)
+	if sent := k.wire.release(); err == nil && sent != nil {
+		return 0, sent
+	}
+	return n, err
 }
 
 func (k known) Close() error {
@@ -70,7 +84,8 @@ func newDialling(config *tls.Config, among *Conns) dialling {
 }
 
 func (d dialling) ClientHandshake(ctx context.Context, _ string, tcp net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn := tls.Client(tcp, d.config)
+	wire := newRecords(tcp)
+	conn := tls.Client(wire, d.config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -78,7 +93,7 @@ func (d dialling) ClientHandshake(ctx context.Context, _ string, tcp net.Conn) (
 	if state.NegotiatedProtocol != HTTP2 {
 		return nil, nil, fmt.Errorf("rpc: %v does not speak %s", tcp.RemoteAddr(), HTTP2)
 	}
-	return d.among.add(conn), secureInfo(state), nil
+	return d.among.add(conn, wire), secureInfo(state), nil
 }
 
 func (d dialling) Clone() credentials.TransportCredentials { return d }

@@ -58,8 +58,8 @@ const (
 	// waits for a round trip in its middle, and the bound of what a connection
 	// can make us keep.
 	window = 16 << 20
-	// buffer is the size of the read and the write buffer of a connection:
-	// fewer, larger system calls.
+	// buffer is how much a connection collects before it writes: fewer, larger
+	// system calls.
 	buffer = 256 << 10
 	// streams bounds the calls under way of one connection.
 	streams = 256

@@ -62,7 +62,7 @@ func (m *Mesh) Accept() (net.Conn, error) {
 			conn.Close() //nolint:errcheck // nobody was served
 			continue
 		}
-		watch(a.NetConn())
+		watch(a.wire.Conn)
 		return conn, nil
 	}
 }
@@ -76,13 +76,14 @@ func (m *Mesh) Dial(machine, addr string, timeout time.Duration) (net.Conn, erro
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s at %s: %v", ErrDown, machine, addr, err)
 	}
-	conn := tls.Client(tcp, m.c.Client(machine, m.proto))
+	wire := newRecords(tcp)
+	conn := tls.Client(wire, m.c.Client(machine, m.proto))
 	if err := conn.HandshakeContext(ctx); err != nil {
 		tcp.Close() //nolint:errcheck // it was not used
 		return nil, fmt.Errorf("%w: %s at %s: %w", ErrDown, machine, addr, err)
 	}
 	watch(tcp)
-	return m.conns.add(conn), nil
+	return m.conns.add(conn, wire), nil
 }
 
 // Drop closes the dialled connections for which is says so; those that were

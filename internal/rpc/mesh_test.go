@@ -1,12 +1,14 @@
 package rpc_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -97,6 +99,48 @@ func TestMesh(t *testing.T) {
 		t.Error("a dropped connection is open still")
 	}
 	conn.Close()
+}
+
+// TestMeshWhole writes much from several goroutines at once: each write arrives
+// whole.
+func TestMeshWhole(t *testing.T) {
+	const writers, each, size = 4, 5, 1 << 20
+	identity := realm(t)
+	_, a := mesh(t, identity("a", trust.Member))
+	port, _ := mesh(t, identity("b", trust.Member))
+	conn, err := a.Dial("b", port.Addr().String(), time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for i := range writers {
+		wg.Go(func() {
+			for range each {
+				if n, err := conn.Write(bytes.Repeat([]byte{byte(i)}, size)); n != size || err != nil {
+					t.Errorf("writing: %d, %v", n, err)
+				}
+			}
+		})
+	}
+	got := make([]byte, size)
+	seen := make(map[byte]int)
+	for range writers * each {
+		if _, err := io.ReadFull(conn, got); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, bytes.Repeat(got[:1], size)) {
+			t.Fatal("two writes are mixed")
+		}
+		seen[got[0]]++
+	}
+	for i := range writers {
+		if seen[byte(i)] != each {
+			t.Errorf("writer %d: %d of %d writes arrived", i, seen[byte(i)], each)
+		}
+	}
 }
 
 // A machine that takes connections and says nothing, as one that is stopped does,

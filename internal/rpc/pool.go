@@ -15,7 +15,9 @@ const (
 )
 
 // buffers is a mem.BufferPool that does not clear what it hands out: each of
-// its buffers is written before it is read. It is safe for concurrent use.
+// its buffers is written before it is read. gRPC receives into them too: clearing
+// what is overwritten at once was a tenth of what a read cost its client. It is
+// safe for concurrent use.
 type buffers struct {
 	sizes [poolMax - poolMin + 1]sync.Pool
 }

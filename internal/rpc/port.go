@@ -99,7 +99,8 @@ func pause(ctx context.Context, d time.Duration) {
 func (p *Port) greet(ctx context.Context, tcp net.Conn) {
 	deadline, cancel := context.WithTimeout(ctx, handshake)
 	defer cancel()
-	conn := tls.Server(tcp, p.config)
+	wire := newRecords(tcp)
+	conn := tls.Server(wire, p.config)
 	if err := conn.HandshakeContext(deadline); err != nil {
 		tcp.Close() //nolint:errcheck // nobody was served
 		if ctx.Err() == nil {
@@ -112,7 +113,7 @@ func (p *Port) greet(ctx context.Context, tcp net.Conn) {
 		conn.Close() //nolint:errcheck // nobody was served
 		return
 	}
-	accepted := admitted{p.conns.add(conn), p}
+	accepted := admitted{p.conns.add(conn, wire), p}
 	select {
 	case q.conns <- accepted:
 	case <-q.closed:

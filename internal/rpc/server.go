@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 )
@@ -49,7 +50,8 @@ func Serve(ctx context.Context, l net.Listener, c ServerConfig, services ...Serv
 		grpc.MaxConcurrentStreams(streams),
 		grpc.InitialWindowSize(window),
 		grpc.InitialConnWindowSize(window),
-		grpc.ReadBufferSize(buffer),
+		grpc.ReadBufferSize(0), // see records
+		experimental.BufferPool(&pool),
 		grpc.WriteBufferSize(buffer),
 		grpc.MaxHeaderListSize(MaxHeader),
 		grpc.ConnectionTimeout(handshake),
