@@ -12,7 +12,8 @@ import (
 )
 
 // The authority of a cluster is replaced while it runs, and a machine that is turned
-// out is one that nobody speaks to any more, over connections old and new.
+// out is one that nobody speaks to any more, over connections old and new, and
+// that ends.
 func TestMachineTrust(t *testing.T) {
 	a := machineConfig(t, "a")
 	a.Bootstrap, a.Code = true, chunk.Code{K: 1, M: 2}
@@ -71,6 +72,7 @@ func TestMachineTrust(t *testing.T) {
 		}
 		return nil
 	})
+	all[2].out()
 	eventually(t, "the others alone", func() error {
 		s, err := all[0].status(t.Context())
 		if err == nil && states(s, cluster.Up) != 2 {

@@ -23,6 +23,7 @@ type machineTest struct {
 	*Machine
 	cfg  MachineConfig
 	stop func() // cleanly; returns when it has stopped
+	out  func() // waits until it has ended because it was removed
 }
 
 // startMachine runs a machine until the test ends or stop is called.
@@ -36,7 +37,8 @@ func startMachine(t *testing.T, c MachineConfig) *machineTest {
 	done := make(chan error, 1)
 	go func() { done <- errors.Join(m.run(ctx), m.close()) }()
 	stopped := false
-	mt := &machineTest{m, c, func() {
+	mt := &machineTest{Machine: m, cfg: c}
+	mt.stop = func() {
 		if stopped {
 			return
 		}
@@ -45,7 +47,14 @@ func startMachine(t *testing.T, c MachineConfig) *machineTest {
 		if err := <-done; err != nil {
 			t.Errorf("machine %s: %v", m.data.node, err)
 		}
-	}}
+	}
+	mt.out = func() {
+		stopped = true
+		if err := <-done; err == nil || err.Error() != m.data.removed().Error() {
+			t.Errorf("machine %s, removed: %v", m.data.node, err)
+		}
+		cancel()
+	}
 	t.Cleanup(mt.stop)
 	return mt
 }
