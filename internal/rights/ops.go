@@ -5,6 +5,7 @@ import (
 	"dos/meta/lease"
 	"dos/meta/lock"
 	"dos/meta/members"
+	"dos/meta/named"
 	"dos/meta/namespace"
 	"dos/meta/session"
 	"dos/meta/state"
@@ -96,4 +97,22 @@ var ops = map[state.Op]trust.Rights{
 	lock.OpDrop:   trust.ReadOnly,
 	lock.OpTest:   trust.ReadOnly,
 	lock.OpAwait:  trust.ReadOnly,
+
+	named.OpAsk:     trust.ReadWrite,
+	named.OpRelease: trust.ReadWrite,
+	named.OpReturn:  trust.ReadWrite,
+	named.OpByID:    trust.ReadWrite,
+	named.OpSet:     trust.ReadWrite,
+	named.OpBreak:   trust.Admin,
+	named.OpRecall:  trust.ReadOnly, // whoever looks must see
+	named.OpWatch:   trust.ReadOnly,
+	named.OpMkdir:   trust.ReadWrite,
+	named.OpRmdir:   trust.ReadWrite,
+	named.OpRemove:  trust.ReadWrite,
+	named.OpExpire:  trust.Member,
+	named.OpStatus:  trust.ReadOnly,
+	named.OpList:    trust.ReadOnly,
+	named.OpAwait:   trust.ReadOnly,
+	named.OpFollow:  trust.ReadOnly,
+	named.OpDue:     trust.ReadOnly,
 }

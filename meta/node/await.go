@@ -8,19 +8,54 @@ import (
 	"time"
 
 	"dos/meta/lock"
+	"dos/meta/named"
 	"dos/meta/state"
 )
 
-// awaitMax is how long an answer to lock.OpAwait is held back: short enough that
+// awaitMax is how long an answer is held back: short enough that
 // a client which waits through a leader that nobody follows any more hears
 // nothing for a few seconds at most.
 const awaitMax = 2 * time.Second
 
-// await answers lock.OpAwait when there is news or awaitMax is over.
-func (n *Node) await(ctx context.Context, cmd state.Command) (state.Reply, error) {
-	var req lock.Await
-	known := state.Unmarshal(cmd.Body, &req) == nil
-	key := lock.AwaitKey(req.Session)
+// heldBack are the queries whose answers are held back until there is news.
+var heldBack = map[state.Op]holdBack{
+	lock.OpAwait: holding(
+		func(req lock.Await) []byte { return lock.AwaitKey(req.Session) },
+		func(req lock.Await, now lock.Waiting) bool { return now.Grants != req.Seen }),
+	named.OpAwait: holding(
+		func(req named.Await) []byte { return named.AwaitKey(req.Session) },
+		func(_ named.Await, now named.Arrived) bool { return len(now.News) > 0 }),
+	named.OpFollow: holding(
+		func(req named.Follow) []byte { return named.FollowKey(req.Name) },
+		func(req named.Follow, now named.Info) bool { return now.Version != req.Seen }),
+}
+
+// A holdBack says what one query waits for.
+type holdBack struct {
+	key  func(req []byte) []byte       // the row with which its answer changes; nil if the request is none
+	news func(req, answer []byte) bool // whether it is to be answered now
+}
+
+func holding[Req, Resp any](key func(Req) []byte, news func(Req, Resp) bool) holdBack {
+	return holdBack{
+		key: func(body []byte) []byte {
+			var req Req
+			if state.Unmarshal(body, &req) != nil {
+				return nil
+			}
+			return key(req)
+		},
+		news: func(body, answer []byte) bool {
+			var req Req
+			var resp Resp
+			return state.Unmarshal(body, &req) != nil || state.Unmarshal(answer, &resp) != nil || news(req, resp)
+		},
+	}
+}
+
+// await answers a query when there is news or awaitMax is over.
+func (n *Node) await(ctx context.Context, cmd state.Command, hold holdBack) (state.Reply, error) {
+	key := hold.key(cmd.Body)
 	late := time.NewTimer(awaitMax)
 	defer late.Stop()
 	for {
@@ -31,12 +66,8 @@ func (n *Node) await(ctx context.Context, cmd state.Command) (state.Reply, error
 			seen = n.rows.sum(r, key)
 			return nil
 		})
-		if err != nil || !known || reply.Err() != nil {
+		if err != nil || key == nil || reply.Err() != nil || hold.news(cmd.Body, reply.Body) {
 			return reply, err
-		}
-		var now lock.Waiting
-		if state.Unmarshal(reply.Body, &now) != nil || now.Grants != req.Seen {
-			return reply, nil
 		}
 		w := n.rows.add(key, seen)
 		select {

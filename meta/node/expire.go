@@ -8,6 +8,7 @@ import (
 
 	"dos/meta"
 	"dos/meta/client"
+	"dos/meta/named"
 	"dos/meta/session"
 	"dos/meta/state"
 )
@@ -46,7 +47,8 @@ func (n *Node) renewed(cmd state.Command, arrived time.Duration) {
 	}
 }
 
-// expire ends, while this member leads, sessions that were not renewed in time.
+// expire ends, while this member leads, sessions that were not renewed in time,
+// and what named locks have a time for.
 func (n *Node) expire(ctx context.Context) {
 	tick := time.NewTicker(expireEvery)
 	defer tick.Stop()
@@ -56,6 +58,7 @@ func (n *Node) expire(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		n.expireLocks(ctx)
 		for _, id := range n.overdue() {
 			err := (client.Session{Caller: n}).End(ctx, id)
 			switch {
@@ -65,6 +68,21 @@ func (n *Node) expire(ctx context.Context) {
 				n.log.Warn("meta: ending a session that was not renewed", "session", id, "err", err)
 			}
 		}
+	}
+}
+
+// expireLocks has the named locks looked at that something is due of.
+func (n *Node) expireLocks(ctx context.Context) {
+	if _, leads := n.replica.Leads(); !leads {
+		return
+	}
+	var due named.Due
+	err := n.Local(named.OpDue, struct{}{}, &due)
+	if err == nil && due.At != 0 && due.At <= meta.At(time.Now()) {
+		err = n.Call(ctx, named.OpExpire, struct{}{}, nil)
+	}
+	if err != nil && ctx.Err() == nil && !unavailable(err) {
+		n.log.Warn("meta: looking at locks that are due", "err", err)
 	}
 }
 

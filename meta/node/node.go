@@ -17,6 +17,7 @@ import (
 	"dos/meta/lease"
 	"dos/meta/lock"
 	"dos/meta/members"
+	"dos/meta/named"
 	"dos/meta/namespace"
 	"dos/meta/replica"
 	"dos/meta/session"
@@ -28,12 +29,13 @@ import (
 // range of 256 numbers, commands below 0x40 of it and queries from there on.
 func Machine() *state.Machine {
 	m := new(state.Machine)
-	session.Register(m, namespace.Release, lease.Release, lock.Release) // 0x00xx
-	namespace.Register(m)                                               // 0x01xx
-	members.Register(m)                                                 // 0x02xx
-	trust.Register(m)                                                   // 0x03xx
-	lease.Register(m)                                                   // 0x04xx
-	lock.Register(m)                                                    // 0x05xx
+	session.Register(m, namespace.Release, lease.Release, lock.Release, named.Drop) // 0x00xx
+	namespace.Register(m)                                                           // 0x01xx
+	members.Register(m)                                                             // 0x02xx
+	trust.Register(m)                                                               // 0x03xx
+	lease.Register(m)                                                               // 0x04xx
+	lock.Register(m)                                                                // 0x05xx
+	named.Register(m)                                                               // 0x05xx too
 	return m
 }
 
@@ -105,11 +107,12 @@ func (n *Node) Do(ctx context.Context, cmd state.Command) (state.Reply, error) {
 }
 
 func (n *Node) execute(ctx context.Context, cmd state.Command) (state.Reply, error) {
+	hold, holds := heldBack[cmd.Op]
 	switch {
 	case n.machine.IsCommand(cmd.Op):
 		return n.replica.Propose(ctx, cmd)
-	case cmd.Op == lock.OpAwait:
-		return n.await(ctx, cmd)
+	case holds:
+		return n.await(ctx, cmd, hold)
 	case n.machine.IsQuery(cmd.Op):
 		arrived := n.clock()
 		if cmd.Op == session.OpRenew && n.recalls.refuses(cmd) {
