@@ -55,6 +55,7 @@ var readers = []state.Op{
 	0x0106,         // namespace: drop
 	0x0400, 0x0401, // lease: take, give
 	0x0500, 0x0501, 0x0502, // lock: set, cancel, drop
+	0x0516, 0x0517, // named: recall, watch
 }
 
 // Likewise of every method; Guard panics if one is not in the table.
