@@ -7,8 +7,13 @@ import (
 	"dos/meta"
 )
 
-// fullBelow is the part of the capacity that should be free.
-const fullBelow = 10 // per cent
+const (
+	// fullBelow is the part of the capacity that should be free, in per cent.
+	fullBelow = 10
+	// takesLittle is that of a single store's, in per cent, which is said to be
+	// full with less: others may have filled its disk.
+	takesLittle = 1
+)
 
 // Advice says what a person should do: a line for each thing that is wrong and
 // does not mend by itself, or not soon.
@@ -45,6 +50,11 @@ func (s Status) Advice() []string {
 	}
 	if advice := s.aboutMetadata(); advice != "" {
 		say("%s", advice)
+	}
+	for _, st := range s.Stores {
+		if st.State == Up && st.Node != "" && st.Free < st.Capacity/100*takesLittle {
+			say("store %d (%s%s) is full: others take what it should; make room on its disk", st.ID, st.Path, on(st.Node))
+		}
 	}
 	if s.Code != "" && s.Capacity > 0 && s.Free < s.Capacity/100*fullBelow {
 		say("%d%% of the space is used: remove files, or add %s", 100-100*s.Free/s.Capacity, map[bool]string{true: "room to the disk", false: "machines or disks"}[len(s.Machines) == 0])

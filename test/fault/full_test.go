@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -32,7 +31,7 @@ const (
 // the writer hears of the end, what was acknowledged stays, removing works, and
 // then there is room again, for dos and on the disk.
 func TestFull(t *testing.T) {
-	disk := smallDisk(t, diskSize)
+	disk := cluster.SmallDisk(t, diskSize)
 	m := cluster.Start(t, filepath.Join(disk, "data"))
 	files := make(witness.Files)
 	files.Add(t, m.Path("kept"), 5)
@@ -95,7 +94,7 @@ func TestFull(t *testing.T) {
 // TestFullByOthers has others take the last block of the disk while dos runs.
 // What is stored is read, removed and outlives stops and crashes.
 func TestFullByOthers(t *testing.T) {
-	disk := smallDisk(t, diskSize)
+	disk := cluster.SmallDisk(t, diskSize)
 	m := cluster.Start(t, filepath.Join(disk, "data"))
 	files := make(witness.Files)
 	files.Add(t, m.Path("kept"), 5)
@@ -151,7 +150,7 @@ func TestFullByOthers(t *testing.T) {
 	refused("still full")
 
 	// Twice: they took what the reserve gave, too.
-	takeAll(t, others+"2")
+	cluster.TakeAll(t, others+"2")
 	refused("really full")
 	files.Check(t, "really full")
 	m.Stop(t)
@@ -181,7 +180,7 @@ func TestFullByOthers(t *testing.T) {
 
 // TestTooSmall is refused with a line that says what is needed.
 func TestTooSmall(t *testing.T) {
-	disk := smallDisk(t, tooSmall)
+	disk := cluster.SmallDisk(t, tooSmall)
 	data, point := filepath.Join(disk, "data"), filepath.Join(cluster.Dir(t), "m")
 	r := cluster.Run(t, cluster.Bin("dosmount"), "--data", data, point)
 	refusal(t, "a small disk", r, 1, "640 MiB")
@@ -258,65 +257,11 @@ func free(t *testing.T, path string) int64 {
 	return int64(st.Bfree) * st.Bsize
 }
 
-// takeAll makes a file of all that the disk has.
-func takeAll(t *testing.T, path string) {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	end := int64(0)
-	for step := int64(256 << 20); step >= 4096; {
-		err := unix.Fallocate(int(f.Fd()), 0, end, step)
-		switch {
-		case err == nil:
-			end += step
-		case errors.Is(err, unix.ENOSPC):
-			step /= 2
-		case !errors.Is(err, unix.EINTR):
-			t.Fatal(err)
-		}
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("others took %d MiB", end>>20)
-}
-
-// takeAllAtOnce is takeAll before dos can give up its reserve, which would be
+// takeAllAtOnce takes all before dos can give up its reserve, which would be
 // taken as well.
 func takeAllAtOnce(t *testing.T, m *cluster.Mount, path string) {
 	t.Helper()
 	m.Pause(t)
 	defer m.Resume(t)
-	takeAll(t, path)
-}
-
-// smallDisk mounts a file system of its own, in a file.
-func smallDisk(t *testing.T, size int64) string {
-	t.Helper()
-	cluster.NeedFuse(t)
-	cluster.NeedRoot(t)
-	cluster.Need(t, "mkfs.ext4", "mount")
-	dir := cluster.Dir(t)
-	image, point := filepath.Join(dir, "image"), filepath.Join(dir, "disk")
-	f, err := os.Create(image)
-	if err == nil {
-		err = errors.Join(f.Truncate(size), f.Close(), os.Mkdir(point, 0o755))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.CommandContext(t.Context(), "mkfs.ext4", "-q", "-F", image).CombinedOutput(); err != nil {
-		t.Fatalf("mkfs.ext4: %v\n%s", err, out)
-	}
-	if out, err := exec.CommandContext(t.Context(), "mount", "-o", "loop", image, point).CombinedOutput(); err != nil {
-		t.Skipf("no loop devices here: %v: %s", err, out)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Detach(point); err != nil {
-			t.Error(err)
-		}
-	})
-	return point
+	cluster.TakeAll(t, path)
 }
