@@ -10,50 +10,50 @@ import (
 // The kernel names callers by the number of their thread, as seen from where the
 // mount was made; 0 is one that is not seen from there.
 
-// processOf returns the process that a thread belongs to, 0 if nobody knows.
-func processOf(thread uint32) uint32 {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", thread))
-	if thread == 0 || err != nil {
-		return 0
+// A thread is what /proc/N/status says of one.
+type thread struct {
+	process uint32 // that it belongs to; 0 if nobody knows
+	parent  uint32 // of the process
+	ends    bool   // it has no memory any more
+}
+
+func threadOf(id uint32) thread {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", id))
+	if id == 0 || err != nil {
+		return thread{}
 	}
-	_, rest, _ := bytes.Cut(status, []byte("\nTgid:"))
+	return thread{
+		process: number(status, "\nTgid:"),
+		parent:  number(status, "\nPPid:"),
+		ends:    !bytes.Contains(status, []byte("\nVmSize:")),
+	}
+}
+
+func number(status []byte, key string) uint32 {
+	_, rest, _ := bytes.Cut(status, []byte(key))
 	line, _, _ := bytes.Cut(rest, []byte("\n"))
-	id, _ := strconv.ParseUint(string(bytes.TrimSpace(line)), 10, 32)
-	return uint32(id)
+	n, _ := strconv.ParseUint(string(bytes.TrimSpace(line)), 10, 32)
+	return uint32(n)
 }
 
-// killed reports whether a thread that is in a system call of ours is ending
-// because of a signal. The kernel sets the exit code of a thread, the same for
-// all of its process, before it closes its files; one that lives has 0. Those
-// who may not look at the process read 0 too: root may.
-func killed(thread uint32) bool {
-	code, _ := strconv.Atoi(string(statField(thread, exitCode)))
-	const signal = 0x7f // as in wait(2)
-	return code&signal != 0
-}
-
-// parentOf returns the parent of a process, 0 if nobody knows.
-func parentOf(process uint32) uint32 {
-	id, _ := strconv.ParseUint(string(statField(process, parent)), 10, 32)
-	return uint32(id)
-}
-
-// Fields of /proc/N/stat as proc(5) counts them. The second is the name of the
-// program in parentheses, which may contain anything.
-const (
-	parent   = 4
-	exitCode = 52
-)
-
-func statField(id uint32, field int) []byte {
+// killed reports whether a thread that ends, and waits for us meanwhile, does so
+// because of a signal. The kernel sets its exit code, the same for all of its
+// process, before it closes its files. Those who may not look at the process read
+// 0: root may. It must not be asked of a thread that lives: while it is in execve,
+// which closes files too, whoever reads its stat waits until that is over, which
+// waits for us.
+func killed(id uint32) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", id))
 	if err != nil {
-		return nil
+		return false
 	}
+	// The second field, the name of the program, is in parentheses and may contain
+	// anything; the last is the exit code as in wait(2).
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	const first = 3 // the one behind the name
-	if field-first >= len(fields) {
-		return nil
+	if len(fields) == 0 {
+		return false
 	}
-	return fields[field-first]
+	code, _ := strconv.Atoi(string(fields[len(fields)-1]))
+	const signal = 0x7f
+	return code&signal != 0
 }

@@ -155,7 +155,7 @@ func opening(in *raw.InHeader, flags uint32) procfs.Open {
 func (f *files) openHandle(n *specialNode, pid uint32, h procfs.Handle, flags uint32, out *raw.OpenOut) {
 	o := &specialOpen{Handle: h, node: n, pid: pid, writable: flags&syscall.O_ACCMODE != syscall.O_RDONLY}
 	if _, ok := h.(procfs.Flusher); ok {
-		o.use = &usage{opener: processOf(pid)}
+		o.use = &usage{opener: threadOf(pid).process}
 	}
 	out.OpenFlags = raw.FOPEN_DIRECT_IO
 	if _, ok := h.(procfs.Streamer); ok {

@@ -2,6 +2,7 @@ package fuse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"syscall"
 
@@ -100,7 +101,25 @@ func (f *files) specialSet(cancel <-chan struct{}, in *raw.SetAttrIn) error {
 	if !ok {
 		return meta.Fixed
 	}
-	return s.Set(waiting{cancel}, change, caller(&in.InHeader))
+	return f.settled(n, func() error { return s.Set(waiting{cancel}, change, caller(&in.InHeader)) })
+}
+
+// settled has change change a node. If it does not exist yet, it is made of what was
+// written so far.
+func (f *files) settled(n *specialNode, change func() error) error {
+	err := change()
+	if !errors.Is(err, meta.NotExist) {
+		return err
+	}
+	for _, o := range f.special.handles(n) {
+		if h, ok := o.Handle.(procfs.Settler); ok && o.writable {
+			if err := h.Settle(f.ctx); err != nil {
+				return err
+			}
+			return change()
+		}
+	}
+	return err
 }
 
 // fixed is the answer to changing a structure that is fixed, with the reason.

@@ -16,7 +16,7 @@ type usage struct {
 	opener uint32 // the process that opened the handle; 0 if nobody knows
 
 	mu      sync.Mutex
-	thread  uint32   // that wrote last; guarded by mu
+	last    uint32   // the thread that wrote last; guarded by mu
 	writers []uint32 // the processes that have written; guarded by mu
 }
 
@@ -25,34 +25,34 @@ type usage struct {
 const writersMax = 64
 
 // wrote remembers that a thread writes.
-func (u *usage) wrote(thread uint32) {
+func (u *usage) wrote(id uint32) {
 	if u == nil {
 		return
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.thread == thread {
+	if u.last == id {
 		return
 	}
-	u.thread = thread
-	if process := processOf(thread); len(u.writers) < writersMax && !slices.Contains(u.writers, process) {
+	u.last = id
+	if process := threadOf(id).process; len(u.writers) < writersMax && !slices.Contains(u.writers, process) {
 		u.writers = append(u.writers, process)
 	}
 }
 
 // closer says who a thread is that closes a descriptor.
-func (u *usage) closer(thread uint32) procfs.Closer {
-	process := processOf(thread)
-	if process == 0 {
+func (u *usage) closer(id uint32) procfs.Closer {
+	t := threadOf(id)
+	if t.process == 0 {
 		return procfs.Closer{}
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return procfs.Closer{
 		Known:  true,
-		Opener: process == u.opener,
-		Wrote:  slices.Contains(u.writers, process),
-		Killed: killed(thread),
+		Opener: t.process == u.opener,
+		Wrote:  slices.Contains(u.writers, t.process),
+		Killed: t.ends && killed(id),
 	}
 }
 

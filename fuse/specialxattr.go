@@ -17,7 +17,8 @@ import (
 // The extended attributes of special nodes have this prefix.
 const specialPrefix = "user.dos."
 
-// version is the attribute that, when it is set, belongs to an open file.
+// version is the attribute that, when it is set, belongs to an open file. It is not
+// listed: mv and cp -a would take it along, and make what they write depend on it.
 const version = "version"
 
 func (f *files) specialXattrs(id uint64) (map[string]string, error) {
@@ -56,6 +57,9 @@ func (f *files) specialXattrNames(id uint64) ([]string, error) {
 	attrs, err := f.specialXattrs(id)
 	var names []string
 	for _, short := range slices.Sorted(maps.Keys(attrs)) {
+		if short == version {
+			continue
+		}
 		names = append(names, specialPrefix+short)
 	}
 	return names, err
@@ -80,7 +84,7 @@ func (f *files) specialSetXattr(in *raw.InHeader, name string, val *string) erro
 	if !ok {
 		return meta.Unsupported
 	}
-	return a.SetXattr(f.ctx, short, val, caller(in))
+	return f.settled(n, func() error { return a.SetXattr(f.ctx, short, val, caller(in)) })
 }
 
 // condition makes what the caller is writing depend on a version, if the node has
@@ -102,9 +106,9 @@ func (f *files) condition(n *specialNode, in *raw.InHeader, val string) (found b
 	if err != nil {
 		return true, fmt.Errorf("version %q is not a number: %w", val, meta.Invalid)
 	}
-	process := processOf(in.Pid)
+	setter := threadOf(in.Pid)
 	at := -1
-	for _, who := range []uint32{process, parentOf(process)} {
+	for _, who := range []uint32{setter.process, setter.parent} {
 		if who != 0 && at < 0 {
 			at = slices.Index(openers, who)
 		}

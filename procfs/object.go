@@ -89,7 +89,7 @@ func (m made) Stat(context.Context) (Info, error) {
 	return info, nil
 }
 
-// An ObjectHandle is a Flusher, a Sizer, a Truncater and Conditional.
+// An ObjectHandle is a Flusher, a Sizer, a Truncater, a Settler and Conditional.
 type ObjectHandle struct {
 	object Object
 	atEnd  bool // writes go there, whatever their offset
@@ -237,6 +237,18 @@ func (h *ObjectHandle) Close(ctx context.Context) error {
 	}
 	defer h.turn.pass()
 	if !h.flushed || h.spoiled || !h.dirty && !h.emptied {
+		return nil
+	}
+	return h.store(ctx)
+}
+
+// Settle stores what there is.
+func (h *ObjectHandle) Settle(ctx context.Context) error {
+	if err := h.turn.take(ctx); err != nil {
+		return err
+	}
+	defer h.turn.pass()
+	if h.spoiled || !h.dirty && !h.emptied {
 		return nil
 	}
 	return h.store(ctx)

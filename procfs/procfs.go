@@ -161,6 +161,12 @@ type Conditional interface {
 	Only(version uint64)
 }
 
+// A Settler is a Handle that can store now what it would store when it is closed,
+// because something is to be set that only what is stored can have.
+type Settler interface {
+	Settle(ctx context.Context) error
+}
+
 // A Creator is a Dir in which names can be made. mode has type bits.
 type Creator interface {
 	Create(ctx context.Context, name string, mode uint32, by Caller) (Node, error)
