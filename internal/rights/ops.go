@@ -2,6 +2,7 @@ package rights
 
 import (
 	"dos/internal/trust"
+	"dos/meta/kv"
 	"dos/meta/lease"
 	"dos/meta/lock"
 	"dos/meta/members"
@@ -10,6 +11,7 @@ import (
 	"dos/meta/session"
 	"dos/meta/state"
 	metatrust "dos/meta/trust"
+	"dos/meta/txn"
 )
 
 // ops are the rights that each operation needs. One that is not here nobody may
@@ -115,4 +117,24 @@ var ops = map[state.Op]trust.Rights{
 	named.OpAwait:   trust.ReadOnly,
 	named.OpFollow:  trust.ReadOnly,
 	named.OpDue:     trust.ReadOnly,
+
+	kv.OpMake:     trust.ReadWrite,
+	kv.OpDrop:     trust.ReadWrite,
+	kv.OpSetTable: trust.ReadWrite,
+	kv.OpPut:      trust.ReadWrite,
+	kv.OpDelete:   trust.ReadWrite,
+	kv.OpSet:      trust.ReadWrite,
+	kv.OpRename:   trust.ReadWrite,
+	kv.OpStage:    trust.ReadWrite,
+	kv.OpUnstage:  trust.ReadWrite,
+	kv.OpExpire:   trust.Member,
+	kv.OpTables:   trust.ReadOnly,
+	kv.OpTable:    trust.ReadOnly,
+	kv.OpGet:      trust.ReadOnly,
+	kv.OpPart:     trust.ReadOnly,
+	kv.OpScan:     trust.ReadOnly,
+	kv.OpList:     trust.ReadOnly,
+	kv.OpFollow:   trust.ReadOnly,
+	kv.OpDue:      trust.ReadOnly,
+	txn.OpCommit:  trust.ReadWrite,
 }

@@ -6,7 +6,7 @@
 // member itself (package meta/node, or Direct over it); elsewhere it is a
 // Remote, which speaks for one session over a connection of package meta/rpc,
 // sends again what got no answer and has each request executed once. Files,
-// Stripes, Session, Members, Trust and Locks are the typed calls over any Caller;
+// Stripes, Session, Members, Trust, Locks and KV are the typed calls over any Caller;
 // they hold nothing but the Caller and may be copied and used concurrently. A
 // Locker waits for locks.
 //
@@ -51,6 +51,9 @@ type direct struct {
 	sender  Sender
 	session meta.SessionID
 }
+
+// Session is the session that d speaks for.
+func (d direct) Session() meta.SessionID { return d.session }
 
 func (d direct) Call(ctx context.Context, op state.Op, req, resp any) error {
 	reply, err := d.sender.Do(ctx, state.Command{Op: op, Session: d.session, Body: state.Marshal(req)})

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"dos/meta/kv"
 	"dos/meta/lock"
 	"dos/meta/named"
 	"dos/meta/state"
@@ -22,6 +23,9 @@ var heldBack = map[state.Op]holdBack{
 	lock.OpAwait: holding(
 		func(req lock.Await) []byte { return lock.AwaitKey(req.Session) },
 		func(req lock.Await, now lock.Waiting) bool { return now.Grants != req.Seen }),
+	kv.OpFollow: holding(
+		func(req kv.Follow) []byte { return kv.FollowKey(req.Table) },
+		func(_ kv.Follow, now kv.Changes) bool { return len(now.Changes) > 0 }),
 	named.OpAwait: holding(
 		func(req named.Await) []byte { return named.AwaitKey(req.Session) },
 		func(_ named.Await, now named.Arrived) bool { return len(now.News) > 0 }),

@@ -8,6 +8,7 @@ import (
 
 	"dos/meta"
 	"dos/meta/client"
+	"dos/meta/kv"
 	"dos/meta/named"
 	"dos/meta/session"
 	"dos/meta/state"
@@ -59,6 +60,7 @@ func (n *Node) expire(ctx context.Context) {
 			return
 		}
 		n.expireLocks(ctx)
+		n.expireValues(ctx)
 		for _, id := range n.overdue() {
 			err := (client.Session{Caller: n}).End(ctx, id)
 			switch {
@@ -83,6 +85,23 @@ func (n *Node) expireLocks(ctx context.Context) {
 	}
 	if err != nil && ctx.Err() == nil && !unavailable(err) {
 		n.log.Warn("meta: looking at locks that are due", "err", err)
+	}
+}
+
+// expireValues has values removed whose time is over.
+func (n *Node) expireValues(ctx context.Context) {
+	if _, leads := n.replica.Leads(); !leads {
+		return
+	}
+	var due kv.Due
+	err := n.Local(kv.OpDue, struct{}{}, &due)
+	for more := true; more && err == nil && due.At != 0 && due.At <= meta.At(time.Now()); {
+		var reply kv.Expired
+		err = n.Call(ctx, kv.OpExpire, struct{}{}, &reply)
+		more = reply.More
+	}
+	if err != nil && ctx.Err() == nil && !unavailable(err) {
+		n.log.Warn("meta: removing values whose time is over", "err", err)
 	}
 }
 

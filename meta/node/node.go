@@ -14,6 +14,7 @@ import (
 	"dos/internal/boottime"
 	"dos/meta"
 	"dos/meta/client"
+	"dos/meta/kv"
 	"dos/meta/lease"
 	"dos/meta/lock"
 	"dos/meta/members"
@@ -23,19 +24,22 @@ import (
 	"dos/meta/session"
 	"dos/meta/state"
 	"dos/meta/trust"
+	"dos/meta/txn"
 )
 
 // Machine returns a machine with all services. Each keeps its operations to a
 // range of 256 numbers, commands below 0x40 of it and queries from there on.
 func Machine() *state.Machine {
 	m := new(state.Machine)
-	session.Register(m, namespace.Release, lease.Release, lock.Release, named.Drop) // 0x00xx
-	namespace.Register(m)                                                           // 0x01xx
-	members.Register(m)                                                             // 0x02xx
-	trust.Register(m)                                                               // 0x03xx
-	lease.Register(m)                                                               // 0x04xx
-	lock.Register(m)                                                                // 0x05xx
-	named.Register(m)                                                               // 0x05xx too
+	session.Register(m, namespace.Release, lease.Release, lock.Release, named.Drop, kv.Release) // 0x00xx
+	namespace.Register(m)                                                                       // 0x01xx
+	members.Register(m)                                                                         // 0x02xx
+	trust.Register(m)                                                                           // 0x03xx
+	lease.Register(m)                                                                           // 0x04xx
+	lock.Register(m)                                                                            // 0x05xx
+	named.Register(m)                                                                           // 0x05xx too
+	kv.Register(m)                                                                              // 0x06xx
+	txn.Register(m, kv.Verbs)                                                                   // 0x06xx too
 	return m
 }
 

@@ -55,6 +55,8 @@ var may = map[string][]string{
 	"meta/namespace": {"chunk", "meta", "meta/state", "meta/session", "meta/lease"},
 	"meta/members":   {"chunk", "meta", "meta/state", "meta/session"},
 	"meta/trust":     {"meta", "meta/state"},
+	"meta/kv":        {"meta", "meta/state"},
+	"meta/txn":       {"meta", "meta/state"},
 	"meta/replica":   {"meta", "meta/state", "internal/disk"},
 	"meta/quorum":    {"meta", "meta/replica"},
 	"meta/rpc":       {"chunk", "meta", "meta/", "internal/rpc"},
