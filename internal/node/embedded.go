@@ -39,6 +39,8 @@ type Embedded struct {
 	session meta.SessionID
 	*upkeep // of the session
 	tree    *vfs.FS
+	locks   *client.Locker // of files
+	named   *client.Named
 
 	events  *cluster.Journal
 	started time.Time
@@ -100,6 +102,10 @@ func openEmbedded(ctx context.Context, c embeddedConfig) (_ *Embedded, err error
 	e.stores.repaired = func() bool { return e.repair.Status().Complete }
 	e.stores.changed = e.repair.Notify
 	e.stores.corrupt = e.repair.Damaged
+	if e.locks, err = ownLocks(ctx); err != nil {
+		return nil, err
+	}
+	e.named = client.NewNamed(client.Always(e.meta.Session(e.session), e.session))
 	e.tree = vfs.New(vfs.Config{Meta: e.files, Data: fileData{e.path, e.meta.Replica()}, Sync: c.sync})
 	return e, nil
 }
@@ -181,6 +187,8 @@ func (e *Embedded) Run(ctx context.Context) error {
 	g.Go(func() error { return e.meta.Run(below) })
 	g.Go(func() error { return e.stores.Run(below) })
 	g.Go(func() error { return e.work(below) })
+	g.Go(func() error { return e.locks.Run(below) })
+	g.Go(func() error { return e.named.Run(below) })
 
 	above, stopTree := context.WithCancel(ctx)
 	defer stopTree()
@@ -227,6 +235,9 @@ func (e *Embedded) Close() error {
 	var errs []error
 	if e.upkeep != nil {
 		errs = append(errs, e.path.Close(ctx))
+	}
+	if e.named != nil {
+		errs = append(errs, e.named.End(ctx))
 	}
 	if e.session != 0 {
 		err := client.Session{Caller: e.meta}.End(ctx, e.session)

@@ -20,8 +20,10 @@ import (
 	"dos/internal/admin"
 	"dos/internal/rights"
 	"dos/meta"
+	"dos/meta/client"
 	"dos/procfs"
 	"dos/procfs/cluster"
+	"dos/procfs/locks"
 	"dos/procfs/nodes"
 )
 
@@ -80,7 +82,7 @@ func mountEmbedded(ctx context.Context, c MountConfig) (err error) {
 			return err
 		}
 		f := front{
-			tree: e.tree, cluster: e, nodes: e, node: nodeName,
+			tree: e.tree, locks: e.locks, named: e.named, cluster: e, nodes: e, node: nodeName,
 			session: func() meta.SessionID { return e.session }, broken: e.broken,
 		}
 		f.mounted = func(point string) {
@@ -97,7 +99,8 @@ func mountEmbedded(ctx context.Context, c MountConfig) (err error) {
 // A front is what a mount shows.
 type front struct {
 	tree    *vfs.FS
-	locks   fuse.Locks // of files; nil: the kernel's own
+	locks   fuse.Locks // of files
+	named   *client.Named
 	cluster cluster.Cluster
 	nodes   nodes.Nodes
 	node    string // the machine that serves the mount, by name
@@ -120,6 +123,7 @@ func (f *front) serve(ctx, running context.Context, c MountConfig) error {
 	} else {
 		cfg.Special = &procfs.Mux{}
 		cfg.Special.Mount("cluster", cluster.New(f.cluster, cluster.Self{Node: f.node, Session: f.session, Error: &f.last}))
+		cfg.Special.Mount("locks", locks.New(f.named, f.node))
 		cfg.Special.Mount("nodes", nodes.New(f.nodes))
 	}
 	server, err := fuse.Mount(ctx, cfg)

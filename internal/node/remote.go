@@ -112,12 +112,14 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 		FS:    vfs.New(vfs.Config{Meta: client.Files{Caller: here}, Data: path, Leases: here, Sync: c.Options.Sync}),
 		path:  path,
 		locks: client.NewLocker(here, here.Session),
+		named: client.NewNamed(here),
 	}
 	below, stop := context.WithCancel(context.WithoutCancel(running))
 	defer stop()
 	g, below := errgroup.WithContext(below)
 	g.Go(func() error { return here.Run(below, u) })
 	g.Go(func() error { return u.locks.Run(below) })
+	g.Go(func() error { return u.named.Run(below) })
 	g.Go(func() error { return advance(below, path, here) })
 	above, stopTree := context.WithCancel(running)
 	defer stopTree()
@@ -126,7 +128,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 	go func() { done <- u.Run(above) }()
 
 	f := front{
-		tree: u.FS, locks: u.locks, cluster: sees, nodes: sees, node: host,
+		tree: u.FS, locks: u.locks, named: u.named, cluster: sees, nodes: sees, node: host,
 		session: here.Session, mounted: func(string) {},
 	}
 	err = f.serve(ctx, above, c)
@@ -136,7 +138,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 	err = errors.Join(err, g.Wait())
 	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWait)
 	defer cancel()
-	if err := path.Close(leave); err != nil {
+	if err := errors.Join(path.Close(leave), u.named.End(leave)); err != nil {
 		slog.Warn("node: leaving", "err", err)
 	}
 	return errors.Join(err, here.End(leave))
@@ -147,12 +149,14 @@ type user struct {
 	*vfs.FS
 	path  *stripe.Path
 	locks *client.Locker
+	named *client.Named
 }
 
 // Fenced implements client.User.
 func (u user) Fenced() {
 	u.path.Forget()
 	u.locks.Fenced()
+	u.named.Fenced()
 	u.FS.Fenced()
 }
 

@@ -115,7 +115,7 @@ func TestNamedFair(t *testing.T) {
 		want(t, "claiming again", err, nil)
 		want(t, "unlocking", h.Unlock(ctx), nil)
 		want(t, "the other", other.Wait(ctx), nil)
-		if again.Token(ctx); token(t, again) != 0 {
+		if token(t, again) != 0 {
 			t.Error("two have it")
 		}
 		want(t, "unlocking", other.Unlock(ctx), nil)
@@ -144,11 +144,8 @@ func TestNamedLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, k, ids := namedClients(t, 2)
 		ctx := t.Context()
-		var mine []*client.Held
 		for range 3 { // granted, and lent
-			h := locked(t, k[0], "x", client.How{})
-			mine = append(mine, h)
-			want(t, "unlocking", h.Unlock(ctx), nil)
+			want(t, "unlocking", locked(t, k[0], "x", client.How{}).Unlock(ctx), nil)
 		}
 		h, y := locked(t, k[0], "x", client.How{}), locked(t, k[0], "y", client.How{})
 		waits, err := k[1].Claim(ctx, "y", client.How{})
@@ -165,7 +162,6 @@ func TestNamedLost(t *testing.T) {
 		if n := token(t, locked(t, k[1], "x", client.How{})); n <= 4 {
 			t.Errorf("token %d after one that was lent may have been greater", n)
 		}
-		_ = mine
 	})
 }
 
@@ -180,7 +176,7 @@ func TestNamedTogether(t *testing.T) {
 }
 
 func together(t *testing.T, seed uint64) {
-	l, clients, ids := namedClients(t, 3)
+	l, clients, _ := namedClients(t, 3)
 	var mu sync.Mutex
 	random := rand.New(rand.NewPCG(seed, 0)) // guarded by mu, as all below
 	number := func(n int) int {
@@ -262,14 +258,8 @@ func together(t *testing.T, seed uint64) {
 	}
 	// Nothing is left of what was given up.
 	time.Sleep(20 * time.Second)
-	l.fate = func(state.Command) (bool, bool) { return true, true }
 	info, err := clients[0].Status(t.Context(), "x")
 	if err != nil || !info.Lock.Free() {
 		t.Errorf("afterwards: %+v, %v", info, err)
-	}
-	for _, id := range ids {
-		if err := (client.Session{Caller: client.Direct(l, 0)}).End(t.Context(), id); err != nil {
-			t.Error(err)
-		}
 	}
 }

@@ -66,6 +66,7 @@ var may = map[string][]string{
 
 	"procfs":         {"meta"},
 	"procfs/cluster": {"meta", "procfs"},
+	"procfs/locks":   {"meta", "meta/client", "meta/named", "procfs"},
 	"procfs/nodes":   {"meta", "procfs"},
 
 	"fuse/vfs":         {"chunk", "chunk/stripe", "meta"},
