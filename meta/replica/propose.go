@@ -198,7 +198,7 @@ func (r *Replica) advance(t int64) {
 
 // land waits for an entry and answers its proposals.
 func (r *Replica) land(f flight) {
-	err := f.future.Error()
+	err := r.await(f.future)
 	if err == nil {
 		switch replies := f.future.Response().(type) {
 		case []state.Reply:
@@ -217,6 +217,20 @@ func (r *Replica) land(f flight) {
 		return
 	}
 	r.answer(f.batch, answer{err: fmt.Errorf("replica: %w: outcome unknown: %w", meta.Unavailable, err)})
+}
+
+// await returns how an entry ended. Raft takes entries into a buffer, and those that
+// come there just when it ends it never answers; what waits for their answers is
+// left behind.
+func (r *Replica) await(f raft.ApplyFuture) error {
+	answered := make(chan error, 1)
+	go func() { answered <- f.Error() }()
+	select {
+	case err := <-answered:
+		return err
+	case <-r.ended:
+		return raft.ErrRaftShutdown
+	}
 }
 
 func (r *Replica) answer(batch []*proposal, a answer) {

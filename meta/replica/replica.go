@@ -81,6 +81,7 @@ type Replica struct {
 	ready  sync.Mutex    // held while that is found out
 
 	quit    chan struct{} // closed by Close
+	ended   chan struct{} // closed when Raft has ended
 	dead    chan struct{} // closed by fatal
 	failure atomic.Pointer[error]
 	fail    sync.Once
@@ -100,6 +101,7 @@ func Open(cfg Config) (*Replica, error) {
 		queue: make(chan *proposal, queueLength),
 		room:  semaphore.NewWeighted(queueBytes),
 		quit:  make(chan struct{}),
+		ended: make(chan struct{}),
 		dead:  make(chan struct{}),
 	}
 	r.gate.open()
@@ -300,6 +302,7 @@ func (r *Replica) Close() error {
 		close(r.quit)
 		r.gate.shut()
 		err := r.raft.Shutdown().Error()
+		close(r.ended)
 		r.tasks.wait()
 		r.closed = errors.Join(err, r.release())
 	})

@@ -218,3 +218,26 @@ func TestViewAndMoved(t *testing.T) {
 		t.Errorf("Await of the future: %v", err)
 	}
 }
+
+// Closing under load ends, and everybody is answered.
+func TestCloseUnderLoad(t *testing.T) {
+	for range 10 {
+		r := open(t, testConfig(t, t.TempDir()))
+		propose(t, r, opAppend, put{"k", nil})
+		var busy sync.WaitGroup
+		for range 20 {
+			busy.Go(func() {
+				for {
+					if _, err := r.Propose(t.Context(), state.Command{Op: opAppend, Body: state.Marshal(put{"k", []byte("v")})}); err != nil {
+						return
+					}
+				}
+			})
+		}
+		for range 20 {
+			propose(t, r, opGone, "nothing")
+		}
+		shut(t, r)
+		busy.Wait()
+	}
+}
