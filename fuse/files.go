@@ -107,12 +107,18 @@ func (f *files) refuse(nodeid uint64, name string) raw.Status {
 	return raw.EBUSY
 }
 
-// attrTimeout is how long the kernel may believe a.
+func setID(a meta.Attr) bool { return a.Mode&(meta.SetUID|meta.SetGID) != 0 }
+
+// attrTimeout is how long the kernel may believe a, for all that is not said by
+// attr: where other mounts use the tree too, not at all. What the answers to
+// LOOKUP, CREATE and SETATTR say it believes even if it was told meanwhile to
+// believe nothing (doubt): it cannot be told of an inode that it is about to hear
+// of, and of one that it changes itself it takes the last word.
 func (f *files) attrTimeout(a meta.Attr) time.Duration {
 	if !a.IsFile() || f.timeout == 0 {
 		return f.timeout
 	}
-	if a.Mode&(meta.SetUID|meta.SetGID) != 0 {
+	if setID(a) {
 		return 0
 	}
 	f.mu.Lock()
@@ -144,9 +150,9 @@ func (f *files) fillEntry(out *raw.EntryOut, a meta.Attr) {
 	fillAttr(&out.Attr, a)
 }
 
-func (f *files) fillAttrOut(out *raw.AttrOut, a meta.Attr) {
+func (f *files) fillAttrOut(out *raw.AttrOut, a meta.Attr, good time.Duration) {
 	a = f.shown(a)
-	out.SetTimeout(f.attrTimeout(a))
+	out.SetTimeout(good)
 	fillAttr(&out.Attr, a)
 }
 
@@ -188,22 +194,31 @@ func (f *files) GetAttr(_ <-chan struct{}, in *raw.GetAttrIn, out *raw.AttrOut) 
 		fillAttr(&out.Attr, a)
 		return raw.OK
 	}
-	a, err := f.attr(in.NodeId)
+	a, good, err := f.attr(in.NodeId)
 	if err != nil {
 		return f.nodeStatus("getattr", err)
 	}
-	f.fillAttrOut(out, a)
+	f.fillAttrOut(out, a, good)
 	return raw.OK
 }
 
-// attr returns what stat tells of a stored node. Pages that do not go with it are
-// dropped before the kernel hears of it.
-func (f *files) attr(nodeid uint64) (meta.Attr, error) {
-	a, err := f.fs.Attr(f.ctx, f.ino(nodeid))
-	if err == nil && f.fs.Drops(a) {
+// attr returns what stat tells of a stored node, and for how long the kernel may
+// believe it. Pages that do not go with it are dropped before the kernel hears of it.
+func (f *files) attr(nodeid uint64) (a meta.Attr, good time.Duration, err error) {
+	a, good, err = f.fs.AttrFor(f.ctx, f.ino(nodeid))
+	if err != nil {
+		return a, 0, err
+	}
+	if f.fs.Drops(a) {
 		f.dropPages(nodeid)
 	}
-	return a, err
+	switch {
+	case !f.fs.Shared():
+		good = f.attrTimeout(a)
+	case setID(a):
+		good = 0
+	}
+	return a, good, nil
 }
 
 // Statx is GetAttr with the time of birth.
@@ -216,12 +231,12 @@ func (f *files) Statx(_ <-chan struct{}, in *raw.StatxIn, out *raw.StatxOut) raw
 		fillStatx(&out.Statx, a)
 		return raw.OK
 	}
-	a, err := f.attr(in.NodeId)
+	a, good, err := f.attr(in.NodeId)
 	if err != nil {
 		return f.nodeStatus("statx", err)
 	}
 	a = f.shown(a)
-	out.SetTimeout(f.attrTimeout(a))
+	out.SetTimeout(good)
 	fillStatx(&out.Statx, a)
 	return raw.OK
 }
@@ -242,7 +257,7 @@ func (f *files) SetAttr(cancel <-chan struct{}, in *raw.SetAttrIn, out *raw.Attr
 		return f.nodeStatus("setattr", err)
 	}
 	f.fs.Told(a) // its pages cannot be dropped here: the kernel holds writes back meanwhile
-	f.fillAttrOut(out, a)
+	f.fillAttrOut(out, a, f.attrTimeout(a))
 	return raw.OK
 }
 

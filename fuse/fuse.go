@@ -18,12 +18,24 @@
 // data is stored), those of a set-id program (a write takes the bit away, and
 // only asking again before the next exec shows it), and all of special nodes.
 //
-// Where other mounts use the tree too (vfs.FS.Shared), all timeouts are zero: the
+// Where other mounts use the tree too (vfs.FS.Shared), timeouts are zero: the
 // kernel asks for names and attributes each time, before each read(2) too, and drops
 // its pages when it hears of another size or mtime. Since programs can set mtime
 // back, it is made to drop them when it would not, and the version of the data is
 // another one than when they were read. Maps are not asked about: that is the one
 // exception.
+//
+// Only GETATTR of a file under S (package meta/lease) is answered with a timeout,
+// what is left of the trust in the session: until then read(2) and fstat(2) do not
+// reach us. Before the lease goes, and before this mount changes the file, the
+// kernel is told to believe nothing (vfs.FS.OnDoubt), and what it asked before that
+// it does not believe when the answer comes: it counts, for each inode that it
+// knows, what it was told. So the answers that make an inode known (LOOKUP, CREATE)
+// and those that it believes in any case (SETATTR) have no timeout. It counts time
+// from when it reads an answer: one that leaves late by more than the session's
+// margin of 3 s, because the process or the machine stood still just then, would be
+// believed for too long; it is taken back as soon as the process finds, within
+// a quarter of a second, that the trust is over.
 //
 // # Locks
 //
@@ -197,6 +209,7 @@ func connect(f *files, path string, cfg Config) (*raw.Server, error) {
 	server, err := newServer(f, path, opts)
 	if err == nil {
 		f.dropPages = func(nodeid uint64) { server.InodeNotify(nodeid, 0, 0) } // it may not know the inode any more
+		cfg.FS.OnDoubt(func(ino meta.Ino) { server.InodeNotify(f.nodeid(ino), -1, 0) })
 		return server, nil
 	}
 	if m, ok, _ := mountedAt(path); ok && m.fstype == Type { // it failed after mounting

@@ -29,6 +29,10 @@ func (fs *FS) setAttr(ctx context.Context, n *inode, set meta.SetAttr) (meta.Att
 		return meta.Attr{}, err
 	}
 	defer n.op.Unlock()
+	if err := fs.alter(ctx, n); err != nil {
+		return meta.Attr{}, err
+	}
+	defer fs.altered(n)
 	below := int64(1<<63 - 1)
 	if set.Size != nil {
 		below = *set.Size

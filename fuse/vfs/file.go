@@ -69,9 +69,13 @@ func (fs *FS) open(ctx context.Context, n *inode, flags int) (*File, error) {
 		return nil, meta.Unsupported
 	}
 	n.opens++
+	writes := flags&syscall.O_ACCMODE != syscall.O_RDONLY
+	if writes {
+		n.writers++
+	}
 	f := &File{
 		fs: fs, n: n,
-		writes: flags&syscall.O_ACCMODE != syscall.O_RDONLY,
+		writes: writes,
 		synced: fs.cfg.Sync || flags&(syscall.O_SYNC|syscall.O_DSYNC) != 0,
 		told:   n.lost,
 		cached: !fs.Shared() || !n.stale(a.Data),
@@ -331,7 +335,14 @@ func (f *File) report(err error) error {
 }
 
 // Release ends the handle. It does not store anything: Flush came before.
-func (f *File) Release() { f.fs.release(f.n) }
+func (f *File) Release() {
+	if f.writes {
+		f.n.mu.Lock()
+		f.n.writers--
+		f.n.mu.Unlock()
+	}
+	f.fs.release(f.n)
+}
 
 // release ends an open of a file or a directory.
 func (fs *FS) release(n *inode) {

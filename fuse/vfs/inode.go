@@ -40,16 +40,23 @@ type inode struct {
 	known, fresh bool
 	gen          uint64 // counts the ends of operations that change attributes
 
-	opens int
-	kept  bool // a name was removed with keep; while set, the inode is held
-	gone  bool // given up: it exists no more
+	opens   int
+	writers int  // opens for writing
+	kept    bool // a name was removed with keep; while set, the inode is held
+	gone    bool // given up: it exists no more
 
-	held      bool      // the lease is ours; while set, the inode is held
-	moving    bool      // it is being taken or given back
+	held      bool      // X is ours; while set, the inode is held
+	shared    bool      // S is ours, as held
+	believed  bool      // the kernel may not ask for attributes again, because S is ours
+	altering  int       // operations of this mount that change the inode
+	asks      int       // questions that S would have answered
+	asked     time.Time // the first of them
+	apart     time.Time // until then S is not taken
+	moving    bool      // a lease is being taken or given back
 	owing     bool      // moving, until it has been given back: nobody knows whether it is ours
 	giving    bool      // the command that stores the last dirty data gives it back
 	doomed    bool      // what the driver has is of a session that is over
-	used      time.Time // when something was last written under it
+	used      time.Time // when something was last written under X, or asked for under S
 	recalled  time.Time // when others asked for it last
 	contended time.Time // until then it is not kept
 	paged     bool      // pages is known
@@ -180,7 +187,7 @@ func (fs *FS) end(n *inode, began uint64, a meta.Attr, err error, serial bool) {
 	if alone || serial {
 		n.attr, n.known = a, true
 	}
-	n.fresh = alone && (n.held || !fs.Shared())
+	n.fresh = alone && (n.leased() || !fs.Shared())
 }
 
 // touch says that an operation changed the inode's attributes.
@@ -205,8 +212,8 @@ func (fs *FS) look(ctx context.Context, n *inode) (meta.Attr, error) {
 	return n.shown(), nil
 }
 
-// ask is look where other mounts may change the inode: only under its lease is
-// it known what its attributes are.
+// ask is look where other mounts may change the inode: only under a lease is it
+// known what its attributes are.
 func (fs *FS) ask(ctx context.Context, n *inode) (a meta.Attr, err error) {
 	for range 16 { // as in fetch
 		n.mu.Lock()
@@ -229,7 +236,7 @@ func (fs *FS) ask(ctx context.Context, n *inode) (a meta.Attr, err error) {
 		n.mu.Lock()
 		if n.gen == gen {
 			defer n.mu.Unlock()
-			n.attr, n.known, n.fresh = a, true, n.held
+			n.attr, n.known, n.fresh = a, true, n.leased()
 			return n.shown(), nil
 		}
 		n.mu.Unlock()

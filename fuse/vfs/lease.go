@@ -13,13 +13,16 @@ import (
 // Leases is how a tree that other mounts use too gets files to itself (package
 // meta/lease). Presence of meta/client is one.
 type Leases interface {
-	// Take gets the lease of an inode. It waits until others have given it back.
-	Take(ctx context.Context, ino meta.Ino) error
+	// Take gets X of an inode, or S if it is to be shared. It waits until others have
+	// given back what is in the way.
+	Take(ctx context.Context, ino meta.Ino, shared bool) error
 	// Give gives leases back. Giving what is not held succeeds.
 	Give(ctx context.Context, inos ...meta.Ino) error
 	// Trust returns when it is certain that what is held is still held: at once
 	// as long as the service can be reached. It fails in bounded time.
 	Trust(ctx context.Context) error
+	// Left is for how long that is certain without another word from the service.
+	Left() time.Duration
 }
 
 const (
@@ -43,15 +46,18 @@ var errUnowned = errors.New("vfs: lease lost")
 // Shared reports whether other mounts use the tree too.
 func (fs *FS) Shared() bool { return fs.cfg.Leases != nil }
 
-// hold notes that the lease is ours from now on, and what the attributes were
-// since then. n.mu is held.
-func (fs *FS) hold(n *inode, a meta.Attr) {
+// leased says that X or S is ours. mu is held.
+func (n *inode) leased() bool { return n.held || n.shared }
+
+// hold notes that X or S is ours from now on, and what the attributes were since
+// then. n.mu is held.
+func (fs *FS) hold(n *inode, a meta.Attr, shared bool) {
 	fs.mu.Lock()
 	fs.held[n] = true
 	fs.holdLocked(n)
 	fs.mu.Unlock()
 	fs.turn(n)
-	n.held, n.giving, n.used = true, false, time.Now()
+	n.held, n.shared, n.giving, n.used = !shared, shared, false, time.Now()
 	n.attr, n.known, n.fresh = a, true, true
 }
 
@@ -65,17 +71,20 @@ func (fs *FS) keepHolding(n *inode) {
 	n.tell()
 }
 
-// unhold notes that the lease is not ours any more. n.mu is held.
-func (fs *FS) unhold(n *inode) {
-	if !n.held {
-		return
+// unhold notes that the lease is not ours any more. n.mu is held. Before others may
+// have it, the inode has to be doubted if it was believed.
+func (fs *FS) unhold(n *inode) (believed bool) {
+	if !n.leased() {
+		return false
 	}
-	n.held = false
+	believed = n.believed
+	n.held, n.shared, n.believed = false, false, false
 	fs.turn(n)
 	fs.mu.Lock()
 	delete(fs.held, n)
 	fs.mu.Unlock()
 	fs.put(n)
+	return believed
 }
 
 // turn forgets what is true only with or without the lease. n.mu is held.
@@ -89,20 +98,23 @@ func (fs *FS) turn(n *inode) {
 	n.tell()
 }
 
-// sure reports whether the lease is held, and certainly so. If it is not, what
-// is dirty is nothing to be seen: nobody knows whether it is stored, and whether
+// sure reports whether a lease is held, and certainly so. If none is, what is
+// dirty is nothing to be seen: nobody knows whether it is stored, and whether
 // others have written since. n.mu is held, before and after.
 func (fs *FS) sure(ctx context.Context, n *inode) (bool, error) {
-	if !n.held {
+	if !n.leased() {
 		return false, fs.settled(ctx, n)
 	}
 	n.mu.Unlock()
 	err := fs.cfg.Leases.Trust(ctx)
 	n.mu.Lock()
-	if err == nil && !n.held {
+	if n.shared {
+		n.used = time.Now()
+	}
+	if err == nil && !n.leased() {
 		err = fs.settled(ctx, n)
 	}
-	return err == nil && n.held, err
+	return err == nil && n.leased(), err
 }
 
 // settled waits until it is known what became of data whose lease went with a
@@ -148,22 +160,28 @@ func (fs *FS) own(ctx context.Context, n *inode) error {
 			if err := fs.pause(ctx, n); err != nil {
 				return cmp.Or(context.Cause(ctx), err)
 			}
+		case n.shared:
+			// Not turned into X by one command: two mounts that do so at once would
+			// each hold what the other waits for.
+			fs.startUnshare(n)
 		default:
-			return fs.take(ctx, n)
+			return fs.take(ctx, n, false)
 		}
 	}
 }
 
 var errLate = fmt.Errorf("the lease of a file is on its way: %w", meta.TimedOut)
 
-// take gets the lease. n.mu is held, before and after, and not moving.
-func (fs *FS) take(ctx context.Context, n *inode) error {
+// take gets X or S. n.mu is held, before and after, and nobody else is moving it.
+func (fs *FS) take(ctx context.Context, n *inode, shared bool) error {
 	n.moving = true
+	other := n.held // which is turned into S, or is ours still
+	fs.unhold(n)
 	epoch := fs.epoch.Load()
 	n.mu.Unlock()
 	var a meta.Attr
-	err := fs.cfg.Leases.Take(ctx, n.ino)
-	owes := err == nil || !refused(err)
+	err := fs.cfg.Leases.Take(ctx, n.ino, shared)
+	owes := err == nil || other || !refused(err)
 	if err == nil {
 		a, err = fs.cfg.Meta.Attr(ctx, n.ino)
 	}
@@ -177,7 +195,7 @@ func (fs *FS) take(ctx context.Context, n *inode) error {
 			err = errFenced
 		}
 	case err == nil:
-		fs.hold(n, a)
+		fs.hold(n, a, shared)
 	case owes:
 		fs.owe(n)
 	}
@@ -231,9 +249,9 @@ func (fs *FS) handBack(ctx context.Context, n *inode, recalled bool) error {
 			return err
 		}
 	}
-	if !n.held && !n.owing && !recalled || n.owing {
+	if !n.held && !n.owing && !recalled || n.owing || n.shared {
 		n.mu.Unlock()
-		return nil // it went with the last write, or is given back with others
+		return nil // it went with the last write, is given back with others, or was turned into S
 	}
 	fs.unhold(n)
 	n.moving = true
@@ -274,6 +292,9 @@ func (fs *FS) surrender(ctx context.Context, n *inode) error {
 func (fs *FS) Recall(ctx context.Context, ino meta.Ino) error {
 	n := fs.get(ino)
 	defer fs.put(n)
+	if done, err := fs.recallShared(ctx, n); done || err != nil {
+		return err
+	}
 	n.mu.Lock()
 	held := n.held
 	n.mu.Unlock()
@@ -284,7 +305,11 @@ func (fs *FS) Recall(ctx context.Context, ino meta.Ino) error {
 		}
 		fs.making.Unlock()
 	}
-	return fs.handBack(ctx, n, true)
+	if err := fs.handBack(ctx, n, true); err != nil {
+		return err
+	}
+	_, err := fs.recallShared(ctx, n) // into which X was turned meanwhile
+	return err
 }
 
 // returnLeases gives back those that nobody needs, and those that are owed.
@@ -306,12 +331,14 @@ func (fs *FS) returnLeases(ctx context.Context, now time.Time) {
 	defer fs.putAll(list)
 	epoch := fs.epoch.Load()
 	var back []*inode
-	var inos []meta.Ino
+	var inos, doubts []meta.Ino
 	for _, n := range list {
 		n.mu.Lock()
-		idle := n.held && n.clean() && !n.driving && !n.moving && (many || n.opens == 0 && now.Sub(n.used) >= leaseIdle)
+		idle := n.idle(now, many)
 		if idle {
-			fs.unhold(n)
+			if fs.unhold(n) {
+				doubts = append(doubts, n.ino)
+			}
 			n.moving = true
 		}
 		if idle || n.owing {
@@ -323,12 +350,28 @@ func (fs *FS) returnLeases(ctx context.Context, now time.Time) {
 	if len(back) == 0 {
 		return
 	}
+	fs.doubtAll(doubts)
 	err := fs.cfg.Leases.Give(ctx, inos...)
 	for _, n := range back {
 		n.mu.Lock()
 		fs.given(n, epoch, err)
 		n.mu.Unlock()
 	}
+}
+
+// idle says that the lease is held and not needed: without one of many, for a
+// while. mu is held.
+func (n *inode) idle(now time.Time, many bool) bool {
+	unused := now.Sub(n.used)
+	switch {
+	case n.moving:
+		return false
+	case n.held:
+		return n.clean() && !n.driving && (many || n.opens == 0 && unused >= leaseIdle)
+	case n.shared:
+		return many || unused >= sharedIdle || n.opens == 0 && unused >= leaseIdle
+	}
+	return false
 }
 
 // startReturn starts returnLeases unless it is at work.
@@ -402,17 +445,23 @@ func (fs *FS) Fenced() {
 	fs.toDrop = nil
 	fs.mu.Unlock()
 	defer fs.putAll(list)
+	var doubts []meta.Ino
 	for _, n := range list {
 		n.mu.Lock()
-		fs.fence(n)
+		if fs.fence(n) {
+			doubts = append(doubts, n.ino)
+		}
 		n.mu.Unlock()
+	}
+	if len(doubts) > 0 {
+		fs.later(func(context.Context) { fs.doubtAll(doubts) })
 	}
 }
 
-func (fs *FS) fence(n *inode) {
+func (fs *FS) fence(n *inode) (believed bool) {
 	fs.turn(n)
 	n.paged, n.giving = false, false
-	fs.unhold(n)
+	believed = fs.unhold(n)
 	if n.owing {
 		n.owing, n.moving = false, false
 		fs.mu.Lock()
@@ -434,6 +483,7 @@ func (fs *FS) fence(n *inode) {
 		fs.fail(n)
 	}
 	n.tell()
+	return believed
 }
 
 // fail drops what a fenced session has left. n.mu is held, and there is no driver.

@@ -26,8 +26,9 @@ func (fs *FS) learn(ctx context.Context, a meta.Attr, before uint64) (meta.Attr,
 	defer fs.put(n)
 	n.mu.Lock()
 	if fs.Shared() {
-		// What was answered while the lease was here does not know what was dirty.
-		known := !n.held && !n.gone && n.changed.Load() <= before && fs.unchangedSince(before)
+		// What was answered while X was here does not know what was dirty, and
+		// under S it is known here.
+		known := !n.leased() && !n.gone && n.changed.Load() <= before && fs.unchangedSince(before)
 		if known {
 			n.attr, n.known = a, true
 		}
@@ -76,7 +77,7 @@ func (fs *FS) Create(ctx context.Context, parent meta.Ino, name string, node met
 	switch {
 	case fs.Shared():
 		if node.Lease && fs.epoch.Load() == epoch {
-			fs.hold(n, a)
+			fs.hold(n, a, false)
 		}
 	case n.gen == 0 && !n.fresh:
 		n.attr, n.known, n.fresh = a, true, true
@@ -114,6 +115,10 @@ func (fs *FS) CreateOpen(ctx context.Context, parent meta.Ino, name string, node
 func (fs *FS) Link(ctx context.Context, ino, parent meta.Ino, name string) (meta.Attr, error) {
 	n := fs.get(ino)
 	defer fs.put(n)
+	if err := fs.alter(ctx, n); err != nil {
+		return meta.Attr{}, err
+	}
+	defer fs.altered(n)
 	began := n.begin()
 	a, err := fs.cfg.Meta.Link(ctx, ino, parent, name)
 	n.mu.Lock()
@@ -160,6 +165,10 @@ func (fs *FS) remove(ctx context.Context, parent meta.Ino, name string,
 		return err
 	}
 	defer n.life.Unlock()
+	if err := fs.alter(ctx, n); err != nil {
+		return err
+	}
+	defer fs.altered(n)
 	keep := fs.keep(n)
 	began := n.begin()
 	a, err := call(ctx, parent, name, keep)
@@ -191,6 +200,10 @@ func (fs *FS) Rename(ctx context.Context, parent meta.Ino, name string, newParen
 	if err := fs.sync(ctx, moved, true); err != nil {
 		return err
 	}
+	if err := fs.alter(ctx, moved); err != nil {
+		return err
+	}
+	defer fs.altered(moved)
 	var keep meta.Ino
 	dst, err := fs.cfg.Meta.Lookup(ctx, newParent, newName)
 	switch {
@@ -204,6 +217,10 @@ func (fs *FS) Rename(ctx context.Context, parent meta.Ino, name string, newParen
 			if err := fs.sync(ctx, other, true); err != nil {
 				return err
 			}
+			if err := fs.alter(ctx, other); err != nil {
+				return err
+			}
+			defer fs.altered(other)
 		}
 		err = fs.cfg.Meta.Rename(ctx, parent, name, newParent, newName, flags, 0)
 		fs.touch(dst.Ino)
@@ -214,6 +231,10 @@ func (fs *FS) Rename(ctx context.Context, parent meta.Ino, name string, newParen
 			return err
 		}
 		defer over.life.Unlock()
+		if err := fs.alter(ctx, over); err != nil {
+			return err
+		}
+		defer fs.altered(over)
 		keep = fs.keep(over)
 		err = fs.cfg.Meta.Rename(ctx, parent, name, newParent, newName, flags, keep)
 		fs.touch(dst.Ino)

@@ -75,6 +75,9 @@ func (fs *FS) now(ctx context.Context, n *inode, off int64) (*meta.Attr, error) 
 	}
 	n.mu.Lock()
 	mine, err := fs.sure(ctx, n)
+	if !mine && err == nil {
+		fs.wish(n)
+	}
 	n.mu.Unlock()
 	if mine || err != nil {
 		return nil, err

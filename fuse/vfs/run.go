@@ -93,12 +93,17 @@ func (fs *FS) drain(work context.Context, tick <-chan time.Time) error {
 // start asks Run to start a driver. n.mu is held. It reports false when Run has
 // returned.
 func (fs *FS) start(n *inode) bool {
+	return fs.later(func(work context.Context) { fs.drive(work, n) })
+}
+
+// later has Run run a job beside itself. It reports false when Run has returned.
+func (fs *FS) later(job func(work context.Context)) bool {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if fs.stopped {
 		return false
 	}
-	fs.toDrive = append(fs.toDrive, n)
+	fs.jobs = append(fs.jobs, job)
 	poke(fs.wake)
 	return true
 }
@@ -113,11 +118,11 @@ func poke(c chan struct{}) {
 
 func (fs *FS) startAll(work context.Context) {
 	fs.mu.Lock()
-	list := fs.toDrive
-	fs.toDrive = nil
+	list := fs.jobs
+	fs.jobs = nil
 	fs.mu.Unlock()
-	for _, n := range list {
-		fs.work.Go(func() { fs.drive(work, n) })
+	for _, job := range list {
+		fs.work.Go(func() { job(work) })
 	}
 	fs.startReaper(work, false)
 }
@@ -185,6 +190,7 @@ func (fs *FS) age(work context.Context, now time.Time) {
 	}
 	fs.startReaper(work, true)
 	fs.startReturn(work, now)
+	fs.distrust()
 }
 
 // relieve sends dirty data, full stripes first and the oldest next, until half of

@@ -12,14 +12,21 @@
 // program sets them, as with the mount option noatime.
 //
 // With Config.Leases other mounts use the tree too, and what is said of
-// attributes and data holds only for a file whose lease this mount has. It takes
-// the lease with the first write, or when it makes the file, and gives it back
-// when others ask for it, with a close that stores something, or some time after
-// the last use; what is dirty is stored first. Without the lease attributes are asked
+// attributes and data holds only for a file that this mount has a lease of (package
+// meta/lease). It takes X with the first write, or when it makes the file, and gives
+// it back when others ask for it, with a close that stores something, or some time
+// after the last use; what is dirty is stored first. Without a lease attributes are asked
 // for each time, and extents are used again only if the metadata service has
 // just named the version of the data that they are of. When the session is over,
 // everything is dropped (Fenced); whatever command of write-back comes late is
-// refused, because it says that it was accepted under the lease.
+// refused, because it says that it was accepted under X.
+//
+// An open file that is asked for again and again gets S, in the background: neither
+// the first read nor a small file read once pays for it. It goes when others ask for
+// it, when nobody has asked here for a while, and before this mount itself changes
+// the file (alter); then it is not taken again for some seconds. Under S the one who
+// calls may be told for how long to believe the attributes (AttrFor), and is told
+// before S goes that it is over (OnDoubt).
 //
 // # When data leaves
 //
@@ -61,6 +68,7 @@ package vfs
 
 import (
 	"container/list"
+	"context"
 	"errors"
 	"log/slog"
 	"sync"
@@ -103,24 +111,26 @@ type FS struct {
 	layouts layouts
 	room    room
 	epoch   atomic.Uint64 // counts calls of Fenced
+	apart   time.Duration // how long S is not taken after it went or was refused: contendedFor
 	making  lock          // shared to make a file with a lease, until it is known here
 
-	wake  chan struct{} // toDrive or toReap has more
+	wake  chan struct{} // jobs or toReap has more
 	press chan struct{} // a writer waits for memory
 	done  chan struct{} // closed when Run returns
 	work  sync.WaitGroup
 
 	mu        sync.Mutex
-	inodes    map[meta.Ino]*inode // guarded by mu, as all below
-	idle      list.List           // of *inode that nobody holds, the last used in front
-	forgotten uint64              // the largest inode.changed among those no longer in inodes
-	dirty     map[*inode]bool     // those with dirty data; each is held
-	toDrive   []*inode
-	known     map[meta.Ino]uint32 // how often more Hold was called than Forget
-	toReap    []*inode            // perhaps without a name and not in use any more; each is held
-	toDrop    []meta.Ino          // that Meta shall drop
-	held      map[*inode]bool     // those with a lease; each is held
-	owed      map[*inode]bool     // those whose lease has to be given back; each is held
+	inodes    map[meta.Ino]*inode          // guarded by mu, as all below
+	idle      list.List                    // of *inode that nobody holds, the last used in front
+	forgotten uint64                       // the largest inode.changed among those no longer in inodes
+	dirty     map[*inode]bool              // those with dirty data; each is held
+	jobs      []func(work context.Context) // that Run is to run
+	known     map[meta.Ino]uint32          // how often more Hold was called than Forget
+	toReap    []*inode                     // perhaps without a name and not in use any more; each is held
+	toDrop    []meta.Ino                   // that Meta shall drop
+	held      map[*inode]bool              // those with a lease, X or S; each is held
+	doubt     func(meta.Ino)               // see OnDoubt; nil: nobody is to be told
+	owed      map[*inode]bool              // those whose lease has to be given back; each is held
 	returning bool
 	reaping   bool
 	stopped   bool
@@ -158,6 +168,7 @@ func New(cfg Config) *FS {
 		dirty:   make(map[*inode]bool),
 		known:   make(map[meta.Ino]uint32),
 		making:  newLock(),
+		apart:   contendedFor,
 		held:    make(map[*inode]bool),
 		owed:    make(map[*inode]bool),
 	}

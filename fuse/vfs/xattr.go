@@ -51,7 +51,7 @@ func (fs *FS) listXattrs(ctx context.Context, n *inode) ([]string, error) {
 		names[name] = true
 	}
 	n.mu.Lock()
-	if n.xgen == gen && (n.held || !fs.Shared()) {
+	if n.xgen == gen && (n.leased() || !fs.Shared()) {
 		n.xnames = names
 	}
 	n.mu.Unlock()
@@ -60,26 +60,28 @@ func (fs *FS) listXattrs(ctx context.Context, n *inode) ([]string, error) {
 
 // SetXattr sets an extended attribute, with the flags of setxattr(2).
 func (fs *FS) SetXattr(ctx context.Context, ino meta.Ino, name string, val []byte, flags uint32) error {
-	err := fs.cfg.Meta.SetXattr(ctx, ino, name, val, flags)
-	fs.touchXattrs(ino)
-	return err
+	return fs.changeXattrs(ctx, ino, func() error { return fs.cfg.Meta.SetXattr(ctx, ino, name, val, flags) })
 }
 
 // RemoveXattr removes an extended attribute.
 func (fs *FS) RemoveXattr(ctx context.Context, ino meta.Ino, name string) error {
-	err := fs.cfg.Meta.RemoveXattr(ctx, ino, name)
-	fs.touchXattrs(ino)
-	return err
+	return fs.changeXattrs(ctx, ino, func() error { return fs.cfg.Meta.RemoveXattr(ctx, ino, name) })
 }
 
-// touchXattrs says that extended attributes were changed, and with them ctime
-// and, if it was an ACL, perhaps the mode.
-func (fs *FS) touchXattrs(ino meta.Ino) {
+// changeXattrs makes a change of extended attributes, and with them of ctime and,
+// if it was an ACL, perhaps of the mode.
+func (fs *FS) changeXattrs(ctx context.Context, ino meta.Ino, change func() error) error {
 	n := fs.get(ino)
+	defer fs.put(n)
+	if err := fs.alter(ctx, n); err != nil {
+		return err
+	}
+	defer fs.altered(n)
+	err := change()
 	n.mu.Lock()
 	n.xgen++
 	n.xnames = nil
 	n.mu.Unlock()
 	fs.touch(ino)
-	fs.put(n)
+	return err
 }

@@ -74,7 +74,11 @@ func (k *Keeper) Look() {
 
 // Valid reports whether the session is certainly not over. While it is not
 // valid, what the session holds may belong to others.
-func (k *Keeper) Valid() bool { return int64(k.clock()) < k.until.Load() }
+func (k *Keeper) Valid() bool { return k.Left() > 0 }
+
+// Left is how long the session stays valid without a renewal; 0 or less if it is
+// not.
+func (k *Keeper) Left() time.Duration { return time.Duration(k.until.Load()) - k.clock() }
 
 // Run renews the session until ctx ends, and then returns nil. It returns
 // meta.Expired when the session is over.

@@ -167,9 +167,18 @@ func (p *Presence) Trust(ctx context.Context) error {
 	}
 }
 
-// Take gets the lease of an inode, when its holder has given it back.
-func (p *Presence) Take(ctx context.Context, ino meta.Ino) error {
-	return p.Call(ctx, lease.OpTake, lease.Take{Ino: ino}, nil)
+// Left is for how long the session is certainly not over. It is as old as the
+// caller's next step is late: whoever passes it on to others needs a margin, and
+// has one of trustMargin.
+func (p *Presence) Left() time.Duration {
+	now, _ := p.current()
+	return now.keeper.Left()
+}
+
+// Take gets a lease of an inode, when those whose leases are in the way have given
+// them back: X, or S if it is to be shared.
+func (p *Presence) Take(ctx context.Context, ino meta.Ino, shared bool) error {
+	return p.Call(ctx, lease.OpTake, lease.Take{Ino: ino, Shared: shared}, nil)
 }
 
 // Give gives leases back.

@@ -198,7 +198,7 @@ func TestPresence(t *testing.T) {
 		// An ended session is found out by the first who is refused, and followed
 		// by another.
 		s.set(func() { s.ended[1] = true })
-		if err := p.Take(ctx, 9); !errors.Is(err, meta.Expired) {
+		if err := p.Take(ctx, 9, false); !errors.Is(err, meta.Expired) {
 			t.Errorf("a request of an ended session: %v", err)
 		}
 		if err := p.Trust(ctx); err != nil {
@@ -212,7 +212,7 @@ func TestPresence(t *testing.T) {
 			}
 			before = s.said[1]
 		})
-		if err := p.Take(ctx, 9); err != nil {
+		if err := p.Take(ctx, 9, false); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(time.Minute)

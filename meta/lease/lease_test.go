@@ -60,9 +60,8 @@ func TestTakeAndGive(t *testing.T) {
 		}
 	}
 	reply := take(2, 7)
-	var held lease.Held
-	if reply.Kind != meta.Leased || state.Unmarshal(reply.Body, &held) != nil || held != (lease.Held{Ino: 7, Session: 1, Since: 1}) {
-		t.Fatalf("another session: %+v, %+v", reply, held)
+	if got, want := blockedBy(t, reply), []lease.Held{{Ino: 7, Session: 1, Since: 1}}; !slices.Equal(got, want) {
+		t.Fatalf("another session is refused for %+v, want %+v", got, want)
 	}
 	// The refused request is executed when it is sent again with its number.
 	w.do(2, lease.OpGive, lease.Give{Inos: []meta.Ino{7, 8}})
@@ -82,12 +81,24 @@ func TestTakeAndGive(t *testing.T) {
 			t.Errorf("bad request: %+v", bad)
 		}
 	}
-	if err := lease.Check(w.store, 2, 7); err != nil {
-		t.Errorf("the holder is refused: %v", err)
+	for _, may := range []func(state.Reader, meta.SessionID, meta.Ino) error{lease.MayRead, lease.MayChange} {
+		if err := may(w.store, 2, 7); err != nil {
+			t.Errorf("the holder is refused: %v", err)
+		}
+		if err := may(w.store, 0, 7); !errors.Is(err, meta.Leased) {
+			t.Errorf("nobody in particular is let in: %v", err)
+		}
 	}
-	if err := lease.Check(w.store, 0, 7); !errors.Is(err, meta.Leased) {
-		t.Errorf("nobody in particular is let in: %v", err)
+}
+
+// blockedBy is whose leases a refusal names.
+func blockedBy(t *testing.T, reply state.Reply) []lease.Held {
+	t.Helper()
+	var blocked lease.Blocked
+	if reply.Kind != meta.Leased || state.Unmarshal(reply.Body, &blocked) != nil {
+		t.Fatalf("not refused for a lease: %+v", reply)
 	}
+	return blocked.By
 }
 
 func TestRelease(t *testing.T) {
@@ -138,8 +149,11 @@ func TestRelease(t *testing.T) {
 func TestFormat(t *testing.T) {
 	w := newWorld(t)
 	w.do(0x0102, lease.OpTake, lease.Take{Ino: 0x0a0b})
+	w.do(0x0102, lease.OpTake, lease.Take{Ino: 0x0c0d, Shared: true})
+	w.do(0x0304, lease.OpTake, lease.Take{Ino: 0x0c0d, Shared: true})
 	got := w.rows()
-	for _, req := range []any{lease.Take{Ino: 1}, lease.Give{Inos: []meta.Ino{1, 2}}, lease.Held{Ino: 1, Session: 2, Since: 3},
+	for _, req := range []any{lease.Take{Ino: 1}, lease.Take{Ino: 1, Shared: true}, lease.Give{Inos: []meta.Ino{1, 2}}, lease.Held{Ino: 1, Session: 2, Since: 3},
+		lease.Blocked{By: []lease.Held{{Ino: 1, Session: 2, Since: 3, Shared: true}}},
 		lease.Holding{Session: 1, After: 2, Limit: 3}, lease.Leases{Inos: []meta.Ino{1}, More: true},
 		lease.Want{Term: 1, After: 2}, lease.Wanted{Term: 1, After: 2, Inos: []meta.Ino{3}}} {
 		got += fmt.Sprintf("%T %x\n", req, state.Marshal(req))

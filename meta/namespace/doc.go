@@ -4,10 +4,11 @@
 // shards of a stripe are synced, and leaves permissions to the kernel. Commands
 // that carry session 0 are the cluster's own.
 //
-// A file that another session has the lease of (package lease) is closed: a
-// request that would change it or tell of it is refused with meta.Leased. Only
-// moving bytes that stay the same (Swap, and Layout for it) is allowed, since
-// whoever holds the lease must expect that at any time.
+// Leases of other sessions (package lease) keep requests out, which are refused
+// with meta.Leased: X those that would change the file or tell of it, S those that
+// would change its data, its attributes, extended ones too, or its names, which
+// count among these. Only moving bytes that stay the same (Swap, and Layout for
+// it) is always allowed: whoever holds a lease must expect that at any time.
 //
 // # Rows
 //

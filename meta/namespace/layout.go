@@ -17,7 +17,7 @@ func layout(r state.Reader, me meta.SessionID, req Layout) (meta.Layout, error) 
 	if err != nil {
 		return meta.Layout{}, err
 	}
-	if err := lease.Check(r, me, req.Ino); err != nil && !req.Stored {
+	if err := lease.MayRead(r, me, req.Ino); err != nil && !req.Stored {
 		return meta.Layout{}, err
 	}
 	if req.Off < 0 || req.Size < 0 || req.Off > forever-req.Size {

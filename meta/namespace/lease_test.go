@@ -40,7 +40,8 @@ func (w *world) leased(name string) meta.Ino {
 	return must[meta.Attr](w, ns.OpCreate, ns.Create{Parent: meta.Root, Name: name, Node: meta.Node{Mode: meta.TypeFile | 0o755, Lease: true}}).Ino
 }
 
-// What another session has the lease of is closed, but for moving its bytes.
+// What another session has X of is closed, and what it has S of is not changed, but
+// for moving its bytes.
 func TestLeased(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.mount(), w.mount()
@@ -51,36 +52,52 @@ func TestLeased(t *testing.T) {
 	}
 	data := w.attr(ino).Data
 	size := int64(0)
-	for _, tc := range []struct {
-		what string
-		op   state.Op
-		req  any
-		want meta.Kind // to the session without the lease
+	cases := []struct {
+		what   string
+		op     state.Op
+		req    any
+		underX meta.Kind // how it ends for others while a session has X
+		underS meta.Kind // and while it has S
 	}{
-		{"lookup", ns.OpLookup, ns.Name{Parent: meta.Root, Name: "f"}, meta.Leased},
-		{"attr", ns.OpAttr, ns.Inode{Ino: ino}, meta.Leased},
-		{"layout", ns.OpLayout, ns.Layout{Ino: ino, Size: 1}, meta.Leased},
-		{"stored layout", ns.OpLayout, ns.Layout{Ino: ino, Size: 1, Stored: true}, 0},
-		{"xattr", ns.OpXattr, ns.XattrName{Ino: ino, Name: "user.a"}, meta.Leased},
-		{"xattrs", ns.OpXattrs, ns.Inode{Ino: ino}, meta.Leased},
-		{"setattr", ns.OpSetAttr, ns.SetAttr{Ino: ino, Set: meta.SetAttr{Size: &size}}, meta.Leased},
-		{"write", ns.OpWrite, meta.Write{Ino: ino, Size: 9}, meta.Leased},
-		{"held write", ns.OpWrite, meta.Write{Ino: ino, Size: 9, Held: true}, meta.Expired},
-		{"setxattr", ns.OpSetXattr, ns.SetXattr{Ino: ino, Name: "user.a"}, meta.Leased},
-		{"removexattr", ns.OpRemoveXattr, ns.XattrName{Ino: ino, Name: "user.a"}, meta.Leased},
-		{"link", ns.OpLink, ns.Link{Ino: ino, Parent: meta.Root, Name: "g"}, meta.Leased},
-		{"unlink", ns.OpUnlink, ns.Unlink{Parent: meta.Root, Name: "f"}, meta.Leased},
-		{"rename", ns.OpRename, ns.Rename{Parent: meta.Root, Name: "f", NewParent: meta.Root, NewName: "g"}, meta.Leased},
-		{"rename over", ns.OpRename, ns.Rename{Parent: meta.Root, Name: "free", NewParent: meta.Root, NewName: "f"}, meta.Leased},
-		{"exchange", ns.OpRename, ns.Rename{Parent: meta.Root, Name: "free", NewParent: meta.Root, NewName: "f", Flags: meta.RenameExchange}, meta.Leased},
-		{"swap", ns.OpSwap, meta.Swap{Ino: ino, Data: data, Done: true}, 0},
-		{"entries", ns.OpEntries, ns.Entries{Dir: meta.Root, Limit: 9, Attrs: true}, 0},
-	} {
-		_, err := try[any](w.as(b), tc.op, tc.req)
-		if want := tc.want; want == 0 && err != nil || want != 0 && !errors.Is(err, want) {
-			t.Errorf("%s: %v, want %v", tc.what, err, want)
-		}
+		{"lookup", ns.OpLookup, ns.Name{Parent: meta.Root, Name: "f"}, meta.Leased, 0},
+		{"attr", ns.OpAttr, ns.Inode{Ino: ino}, meta.Leased, 0},
+		{"layout", ns.OpLayout, ns.Layout{Ino: ino, Size: 1}, meta.Leased, 0},
+		{"stored layout", ns.OpLayout, ns.Layout{Ino: ino, Size: 1, Stored: true}, 0, 0},
+		{"xattr", ns.OpXattr, ns.XattrName{Ino: ino, Name: "user.a"}, meta.Leased, meta.NoAttr},
+		{"xattrs", ns.OpXattrs, ns.Inode{Ino: ino}, meta.Leased, 0},
+		{"setattr", ns.OpSetAttr, ns.SetAttr{Ino: ino, Set: meta.SetAttr{Size: &size}}, meta.Leased, meta.Leased},
+		{"write", ns.OpWrite, meta.Write{Ino: ino, Size: 9}, meta.Leased, meta.Leased},
+		{"held write", ns.OpWrite, meta.Write{Ino: ino, Size: 9, Held: true}, meta.Expired, meta.Expired},
+		{"setxattr", ns.OpSetXattr, ns.SetXattr{Ino: ino, Name: "user.a"}, meta.Leased, meta.Leased},
+		{"removexattr", ns.OpRemoveXattr, ns.XattrName{Ino: ino, Name: "user.a"}, meta.Leased, meta.Leased},
+		{"link", ns.OpLink, ns.Link{Ino: ino, Parent: meta.Root, Name: "g"}, meta.Leased, meta.Leased},
+		{"unlink", ns.OpUnlink, ns.Unlink{Parent: meta.Root, Name: "f"}, meta.Leased, meta.Leased},
+		{"rename", ns.OpRename, ns.Rename{Parent: meta.Root, Name: "f", NewParent: meta.Root, NewName: "g"}, meta.Leased, meta.Leased},
+		{"rename over", ns.OpRename, ns.Rename{Parent: meta.Root, Name: "free", NewParent: meta.Root, NewName: "f"}, meta.Leased, meta.Leased},
+		{"exchange", ns.OpRename, ns.Rename{Parent: meta.Root, Name: "free", NewParent: meta.Root, NewName: "f", Flags: meta.RenameExchange}, meta.Leased, meta.Leased},
+		{"swap", ns.OpSwap, meta.Swap{Ino: ino, Data: data, Done: true}, 0, 0},
+		{"entries", ns.OpEntries, ns.Entries{Dir: meta.Root, Limit: 9, Attrs: true}, 0, 0},
 	}
+	refused := func(kind func(i int) meta.Kind) {
+		t.Helper()
+		for i, tc := range cases {
+			_, err := try[any](w.as(b), tc.op, tc.req)
+			if want := kind(i); want == 0 && err != nil || want != 0 && !errors.Is(err, want) {
+				t.Errorf("%s: %v, want %v", tc.what, err, want)
+			}
+		}
+		w.as(a)
+	}
+	must[any](w, lease.OpTake, lease.Take{Ino: ino, Shared: true})
+	refused(func(i int) meta.Kind { return cases[i].underS })
+	must[any](w.as(b), lease.OpTake, lease.Take{Ino: ino, Shared: true}) // both
+	refused(func(i int) meta.Kind { return cases[i].underS })
+	w.as(a).attr(ino)
+	must[any](w.as(b), lease.OpGive, lease.Give{Inos: []meta.Ino{ino}})
+	must[any](w.as(a), ns.OpSetAttr, ns.SetAttr{Ino: ino, Set: meta.SetAttr{Mode: new(uint32)}}) // one's own S is in nobody's way
+	must[any](w, lease.OpTake, lease.Take{Ino: ino})
+	refused(func(i int) meta.Kind { return cases[i].underX })
+	w.as(b)
 	for _, e := range must[ns.EntriesReply](w, ns.OpEntries, ns.Entries{Dir: meta.Root, Limit: 9, Attrs: true}).Entries {
 		if (e.Attr == nil) != (e.Ino == ino) {
 			t.Errorf("entry %q has attributes %v", e.Name, e.Attr)

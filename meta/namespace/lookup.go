@@ -20,7 +20,10 @@ func lookup(r state.Reader, me meta.SessionID, req Name) (meta.Attr, error) {
 	if err != nil {
 		return meta.Attr{}, err
 	}
-	return at.in.Attr, at.open(r, me)
+	if !at.in.Attr.IsFile() {
+		return at.in.Attr, nil
+	}
+	return at.in.Attr, lease.MayRead(r, me, at.in.Attr.Ino)
 }
 
 func attr(r state.Reader, me meta.SessionID, req Inode) (meta.Attr, error) {
@@ -82,7 +85,7 @@ func entries(r state.Reader, me meta.SessionID, req Entries) (EntriesReply, erro
 			if err != nil {
 				panic(fmt.Sprintf("namespace: %q in %d leads nowhere: %v", e.Name, req.Dir, err))
 			}
-			if !in.Attr.IsFile() || lease.Check(r, me, d.Ino) == nil {
+			if !in.Attr.IsFile() || lease.MayRead(r, me, d.Ino) == nil {
 				e.Attr = &in.Attr
 			}
 		}

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"dos/meta"
-	"dos/meta/lease"
 	"dos/meta/session"
 	"dos/meta/state"
 )
@@ -54,14 +53,6 @@ func find(r state.Reader, dir *inode, name string) (named, error) {
 		panic(fmt.Sprintf("namespace: %q in %d leads nowhere: %v", name, dir.Attr.Ino, err))
 	}
 	return named{dir, name, in}, nil
-}
-
-// open refuses what another session's lease is in the way of.
-func (n named) open(r state.Reader, me meta.SessionID) error {
-	if !n.in.Attr.IsFile() {
-		return nil
-	}
-	return lease.Check(r, me, n.in.Attr.Ino)
 }
 
 // enter puts a name into dir, which the caller saves. The name must be free.
@@ -133,7 +124,7 @@ func link(tx *state.Tx, req Link) (meta.Attr, error) {
 	if err != nil {
 		return meta.Attr{}, err
 	}
-	in, err := openAt(tx, tx.Session, req.Ino)
+	in, err := changeAt(tx, req.Ino)
 	switch {
 	case err != nil:
 		return meta.Attr{}, err
@@ -168,7 +159,7 @@ func unlink(tx *state.Tx, req Unlink) (meta.Attr, error) {
 	if at.in.Attr.IsDir() {
 		return meta.Attr{}, meta.IsDir
 	}
-	if err := at.open(tx, tx.Session); err != nil {
+	if err := at.in.mayChange(tx); err != nil {
 		return meta.Attr{}, err
 	}
 	return at.drop(tx, req.Keep)

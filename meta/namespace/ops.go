@@ -139,8 +139,8 @@ type Entries struct {
 	Attrs bool     `cbor:"4,keyasint,omitempty"`
 }
 
-// EntriesReply answers Entries. What another session has the lease of is without
-// attributes.
+// EntriesReply answers Entries. What another session has X of (package lease) is
+// without attributes.
 type EntriesReply struct {
 	Entries []meta.Entry `cbor:"1,keyasint,omitempty"`
 	More    bool         `cbor:"2,keyasint,omitempty"`

@@ -29,7 +29,7 @@ func rename(tx *state.Tx, req Rename) (none, error) {
 	if err != nil {
 		return none{}, err
 	}
-	if err := src.open(tx, tx.Session); err != nil {
+	if err := src.in.mayChange(tx); err != nil {
 		return none{}, err
 	}
 	if err := apart(tx, src.in, to); err != nil {
@@ -46,7 +46,7 @@ func rename(tx *state.Tx, req Rename) (none, error) {
 		return none{}, nil // POSIX: two names of one inode stay as they are
 	}
 	if there {
-		if err := dst.open(tx, tx.Session); err != nil {
+		if err := dst.in.mayChange(tx); err != nil {
 			return none{}, err
 		}
 	}

@@ -118,14 +118,32 @@ func inodeAt(r state.Reader, ino meta.Ino) (*inode, error) {
 	return &in, nil
 }
 
-// openAt is inodeAt for who may not be kept out by another session's lease:
-// what is asked or changed is not what the holder of the lease believes.
+// openAt is inodeAt for who may be kept out by another session's lease: what is
+// asked is not what the holder of X believes.
 func openAt(r state.Reader, me meta.SessionID, ino meta.Ino) (*inode, error) {
 	in, err := inodeAt(r, ino)
 	if err == nil && in.Attr.IsFile() { // nothing else is leased
-		err = lease.Check(r, me, ino)
+		err = lease.MayRead(r, me, ino)
 	}
 	return in, err
+}
+
+// changeAt is openAt for who is going to change the inode, which nobody else may
+// believe in meanwhile.
+func changeAt(tx *state.Tx, ino meta.Ino) (*inode, error) {
+	in, err := inodeAt(tx, ino)
+	if err == nil {
+		err = in.mayChange(tx)
+	}
+	return in, err
+}
+
+// mayChange refuses what another session's lease is in the way of.
+func (in *inode) mayChange(tx *state.Tx) error {
+	if !in.Attr.IsFile() {
+		return nil
+	}
+	return lease.MayChange(tx, tx.Session, in.Attr.Ino)
 }
 
 func dirAt(r state.Reader, ino meta.Ino) (*inode, error) {

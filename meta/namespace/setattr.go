@@ -8,7 +8,7 @@ import (
 )
 
 func setAttr(tx *state.Tx, req SetAttr) (meta.Attr, error) {
-	in, err := openAt(tx, tx.Session, req.Ino)
+	in, err := changeAt(tx, req.Ino)
 	if err != nil {
 		return meta.Attr{}, err
 	}

@@ -16,7 +16,7 @@ func write(tx *state.Tx, w meta.Write) (meta.Attr, error) {
 	if err != nil {
 		return meta.Attr{}, err
 	}
-	if err := lease.Check(tx, tx.Session, w.Ino); err != nil && !w.Held {
+	if err := in.mayChange(tx); err != nil && !w.Held {
 		return meta.Attr{}, err
 	}
 	if w.Held && (tx.Session == 0 || lease.Holder(tx, w.Ino) != tx.Session) {

@@ -29,7 +29,7 @@ func checkXattr(name string) error {
 }
 
 func setXattr(tx *state.Tx, req SetXattr) (none, error) {
-	in, err := openAt(tx, tx.Session, req.Ino)
+	in, err := changeAt(tx, req.Ino)
 	if err != nil {
 		return none{}, err
 	}
@@ -61,7 +61,7 @@ func setXattr(tx *state.Tx, req SetXattr) (none, error) {
 }
 
 func removeXattr(tx *state.Tx, req XattrName) (none, error) {
-	in, err := openAt(tx, tx.Session, req.Ino)
+	in, err := changeAt(tx, req.Ino)
 	if err != nil {
 		return none{}, err
 	}

@@ -31,7 +31,7 @@ const (
 // when another member leads, the requests come to it again.
 type recalls struct {
 	mu     sync.Mutex
-	wants  map[meta.Ino]*want      // guarded by mu
+	wants  map[hold]*want          // guarded by mu
 	number uint64                  // of the last want; guarded by mu
 	news   chan struct{}           // closed at the next want; guarded by mu
 	late   map[meta.SessionID]bool // have had their time, as of the last look; guarded by mu
@@ -47,6 +47,12 @@ func (r *recalls) refuses(renewal state.Command) bool {
 	}
 	var req session.Ask
 	return state.Unmarshal(renewal.Body, &req) == nil && r.late[req.ID]
+}
+
+// A hold is what a session has at most one lease of.
+type hold struct {
+	ino     meta.Ino
+	session meta.SessionID
 }
 
 // A want is a lease that somebody waits for.
@@ -71,19 +77,20 @@ func (r *recalls) listen() <-chan struct{} {
 func (r *recalls) wanted(held lease.Held, now time.Duration) *want {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	w := r.wants[held.Ino]
+	key := hold{held.Ino, held.Session}
+	w := r.wants[key]
 	if w != nil && w.held == held {
 		return w
 	}
-	if w != nil { // it changed hands
+	if w != nil { // it was given back, and taken again or turned into the other kind
 		close(w.over)
 	}
 	if r.wants == nil {
-		r.wants = make(map[meta.Ino]*want)
+		r.wants = make(map[hold]*want)
 	}
 	r.number++
 	w = &want{held: held, number: r.number, since: now, over: make(chan struct{})}
-	r.wants[held.Ino] = w
+	r.wants[key] = w
 	if r.news != nil {
 		close(r.news)
 		r.news = nil
@@ -100,9 +107,9 @@ func (r *recalls) of(s meta.SessionID, after uint64) (inos []meta.Ino, last uint
 		number uint64
 	}
 	var list []numbered
-	for ino, w := range r.wants {
-		if w.held.Session == s && w.number > after {
-			list = append(list, numbered{ino, w.number})
+	for key, w := range r.wants {
+		if key.session == s && w.number > after {
+			list = append(list, numbered{key.ino, w.number})
 		}
 	}
 	slices.SortFunc(list, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
@@ -115,16 +122,16 @@ func (r *recalls) of(s meta.SessionID, after uint64) (inos []meta.Ino, last uint
 
 // settle ends the wants whose lease has gone, and returns the holders that have
 // just had their time.
-func (r *recalls) settle(of func(meta.Ino) lease.Held, now time.Duration) (late []meta.SessionID) {
+func (r *recalls) settle(holds func(lease.Held) bool, now time.Duration) (late []meta.SessionID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	was := r.late
 	r.late = nil
-	for ino, w := range r.wants {
-		switch s := w.held.Session; {
-		case of(ino) != w.held:
+	for key, w := range r.wants {
+		switch s := key.session; {
+		case !holds(w.held):
 			close(w.over)
-			delete(r.wants, ino)
+			delete(r.wants, key)
 		case now-w.since > recallMax && !r.late[s]:
 			if r.late == nil {
 				r.late = make(map[meta.SessionID]bool)
@@ -143,9 +150,9 @@ func (r *recalls) clear() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.late = nil
-	for ino, w := range r.wants {
+	for key, w := range r.wants {
 		close(w.over)
-		delete(r.wants, ino)
+		delete(r.wants, key)
 	}
 }
 
@@ -155,23 +162,29 @@ func (r *recalls) empty() bool {
 	return len(r.wants) == 0
 }
 
-// recall waits for the lease that a reply names, and reports whether it is
-// worth executing the request again.
+// recall waits for the leases that a reply names, which are all asked for at once,
+// and reports whether it is worth executing the request again.
 func (n *Node) recall(ctx context.Context, reply state.Reply, until time.Duration) bool {
-	var held lease.Held
-	if state.Unmarshal(reply.Body, &held) != nil || held.Session == 0 {
+	var blocked lease.Blocked
+	if state.Unmarshal(reply.Body, &blocked) != nil || len(blocked.By) == 0 {
 		return false
 	}
-	w := n.recalls.wanted(held, n.clock())
+	var wants []*want
+	for _, held := range blocked.By {
+		wants = append(wants, n.recalls.wanted(held, n.clock()))
+	}
 	limit := time.NewTimer(until - n.clock())
 	defer limit.Stop()
-	select {
-	case <-w.over:
-		return true
-	case <-limit.C:
-	case <-ctx.Done():
+	for _, w := range wants {
+		select {
+		case <-w.over:
+		case <-limit.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
 	}
-	return false
+	return true
 }
 
 // wanted answers lease.OpWanted: it waits until a lease of the session is wanted.
@@ -242,7 +255,7 @@ func (n *Node) settleLeases(ctx context.Context) {
 	}
 	var late []meta.SessionID
 	if err := n.replica.Local(func(r state.Reader) error {
-		late = n.recalls.settle(func(ino meta.Ino) lease.Held { return lease.Of(r, ino) }, n.clock())
+		late = n.recalls.settle(func(held lease.Held) bool { return lease.Holds(r, held) }, n.clock())
 		return nil
 	}); err != nil {
 		return // it stops

@@ -121,6 +121,68 @@ func TestRecall(t *testing.T) {
 	wg.Wait()
 }
 
+// All who share a file are asked at once, and who waits goes on when the last has
+// given back. Reading it waits for nobody.
+func TestRecallShared(t *testing.T) {
+	n := start(t, t.TempDir())
+	writer := newPeer(t, n)
+	ino := newTree(t, writer, "f")[0]
+	var readers []*peer
+	for range 5 {
+		readers = append(readers, newPeer(t, n))
+	}
+	for range 3 {
+		for _, p := range readers {
+			if err := p.Call(t.Context(), lease.OpTake, lease.Take{Ino: ino, Shared: true}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := writer.files.Attr(t.Context(), ino); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			mode := uint32(0o644)
+			_, err := writer.files.SetAttr(t.Context(), ino, meta.SetAttr{Mode: &mode})
+			done <- err
+		}()
+		for _, p := range readers { // nobody has given back before all were asked
+			if got := p.wanted(lease.Want{}); len(got.Inos) != 1 || got.Inos[0] != ino {
+				t.Errorf("wanted are %v, want %d", got.Inos, ino)
+			}
+		}
+		for _, p := range readers {
+			select {
+			case err := <-done:
+				t.Fatalf("it was changed under a lease: %v", err)
+			default:
+			}
+			p.give(ino)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	// A holder's own S becomes X, when the others have given theirs back.
+	a, b := readers[0], readers[1]
+	for _, p := range []*peer{a, b} {
+		if err := p.Call(t.Context(), lease.OpTake, lease.Take{Ino: ino, Shared: true}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan error, 1)
+	go func() { done <- a.take(ino) }()
+	b.wanted(lease.Want{})
+	b.give(ino)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	var held lease.Held
+	if err := a.Call(t.Context(), lease.OpHolder, lease.Take{Ino: ino}, &held); err != nil || held.Session != a.id {
+		t.Errorf("%+v, %v", held, err)
+	}
+}
+
 // A lease that was given back and taken again is another wish.
 func TestRecallTakenAgain(t *testing.T) {
 	n := open(t, t.TempDir())
