@@ -3,10 +3,12 @@ package rpc_test
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +21,7 @@ import (
 const raw = "test-raw"
 
 // realm makes identities of one cluster.
-func realm(t *testing.T) func(name string, rights trust.Rights) *trust.Keyring {
+func realm(t testing.TB) func(name string, rights trust.Rights) *trust.Keyring {
 	t.Helper()
 	cluster := trust.ClusterID{1}
 	ca, err := trust.NewAuthority(cluster)
@@ -48,7 +50,7 @@ func realm(t *testing.T) func(name string, rights trust.Rights) *trust.Keyring {
 }
 
 // startPort serves gRPC, which answers whose call it was, and an echo on one port.
-func startPort(t *testing.T, keys *trust.Keyring) *rpc.Port {
+func startPort(t testing.TB, keys *trust.Keyring) *rpc.Port {
 	t.Helper()
 	port := rpc.NewPort(rpctest.Listen(t), keys.ServerConfig(rpc.HTTP2, raw), slog.New(slog.DiscardHandler), rpc.HTTP2, raw)
 	who := rpc.Service{Name: "test.echo", Calls: map[string]func(context.Context, *rpc.Frame) (*rpc.Frame, error){
@@ -191,4 +193,67 @@ func TestDropDialled(t *testing.T) {
 	if err := ask(); !errors.Is(err, rpc.ErrDown) {
 		t.Errorf("a machine that was turned out answers: %v", err)
 	}
+}
+
+// http2 is the beginning of a connection, and a request for a path whose one
+// message says that it is so long.
+func http2(path string, length uint32) []byte {
+	frame := func(kind, flags, stream byte, body []byte) []byte {
+		n := len(body)
+		return append([]byte{byte(n >> 16), byte(n >> 8), byte(n), kind, flags, 0, 0, 0, stream}, body...)
+	}
+	var headers []byte // each as it is, under a new name (RFC 7541 §6.2.2)
+	for _, h := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":path", path}, {":authority", "a"}, {"content-type", "application/grpc"}, {"te", "trailers"}} {
+		headers = append(append(headers, 0, byte(len(h[0]))), h[0]...)
+		headers = append(append(headers, byte(len(h[1]))), h[1]...)
+	}
+	return slices.Concat([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), frame(4, 0, 0, nil), frame(1, 4, 1, headers),
+		frame(0, 1, 1, append(binary.BigEndian.AppendUint32([]byte{0}, length), "DOSf and more"...)))
+}
+
+// FuzzPort sends anything to a port, from strangers and from a peer that is
+// known. It is hung up on, and others are served all the same.
+func FuzzPort(f *testing.F) {
+	identity := realm(f)
+	addr := startPort(f, identity("a", trust.Member)).Addr().String()
+	good, bad := identity("b", trust.ReadWrite), identity("c", trust.ReadOnly)
+	c := rpctest.Dial(f, addr, rpc.ClientConfig{TLS: good.ClientConfig("a", rpc.HTTP2)})
+	for _, known := range []bool{false, true} {
+		f.Add(known, []byte{})
+		f.Add(known, []byte{22, 3, 1, 0xff, 0xff, 1, 0xff, 0xff, 0xff, 3, 3}) // a greeting of 16 MiB
+		f.Add(known, []byte("GET / HTTP/1.1\r\n\r\n"))
+		f.Add(known, http2("/test.echo/Echo", 13))
+		f.Add(known, http2("/test.echo/Echo", 1<<32-1))
+		f.Add(known, http2("nonsense", 0))
+	}
+	f.Fuzz(func(t *testing.T, known bool, data []byte) {
+		tcp, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tcp.Close()
+		conn := tcp.(interface {
+			net.Conn
+			CloseWrite() error
+		})
+		if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if known {
+			secure := tls.Client(tcp, bad.ClientConfig("a", rpc.HTTP2))
+			if err := secure.Handshake(); err != nil {
+				t.Fatal(err)
+			}
+			conn = secure
+		}
+		conn.Write(data)  // it may have been
+		conn.CloseWrite() // hung up on already
+		var timeout net.Error
+		if _, err := io.Copy(io.Discard, conn); errors.As(err, &timeout) && timeout.Timeout() {
+			t.Errorf("the connection is still open")
+		}
+		if who, _, err := call(t.Context(), c, "", nil); who != "b" || err != nil {
+			t.Errorf("another's call was of %q, %v", who, err)
+		}
+	})
 }
