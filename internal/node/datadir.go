@@ -26,6 +26,7 @@ import (
 //	meta/     of meta/node
 //	chunk/N/  of chunk/node, one a store, from 0
 //	identity  of a machine of a cluster: its certificate and key, mode 0600
+//	addr      of a machine of a cluster: where it was started last
 //	peers     of a machine of a cluster: a line an address of others
 //	removed   empty: the machine was turned out of its cluster
 //
@@ -151,7 +152,7 @@ func mayMake(path string) error {
 	}
 	for _, e := range list {
 		switch e.Name() {
-		case "lock", "format.new", "dosmount.log", "lost+found", "identity", "peers", "peers.new":
+		case "lock", "format.new", "dosmount.log", "lost+found", "identity", "peers", "peers.new", "addr", "addr.new":
 		default:
 			return fmt.Errorf("%s is neither empty nor a data directory of dos (it has %q)", path, e.Name())
 		}

@@ -127,6 +127,16 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 	if m.listener, err = net.Listen("tcp", c.Listen); err != nil {
 		return nil, err
 	}
+	was, err := m.data.addr()
+	if err == nil {
+		err = m.noTwin(ctx, was)
+	}
+	if err == nil && was != c.Listen {
+		err = m.data.keepAddr(c.Listen)
+	}
+	if err != nil {
+		return nil, err
+	}
 	protos := []string{protoCalls, protoAdmin, protoRaft}
 	m.port = rpc.NewPort(m.listener, m.keys.ServerConfig(protos...), slog.Default(), append(protos, trust.JoinProto, trust.StandingProto)...)
 	if m.has(roleMeta) {

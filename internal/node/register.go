@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"dos/chunk"
 	"dos/meta"
 	"dos/meta/members"
@@ -22,9 +24,16 @@ func (m *Machine) takePart(ctx context.Context) error {
 		return err
 	}
 	m.events.Add("machine %s is up", m.data.node)
-	if !m.has(roleChunk) {
-		return nil
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return m.watchAddr(ctx, known.Epoch) })
+	if m.has(roleChunk) {
+		g.Go(func() error { return m.keepStores(ctx, known) })
 	}
+	return g.Wait()
+}
+
+// keepStores opens the machine's stores and keeps them open.
+func (m *Machine) keepStores(ctx context.Context, known members.Map) error {
 	list, err := m.ownStores(known)
 	if err != nil {
 		return err
@@ -50,6 +59,9 @@ func (m *Machine) register(ctx context.Context) (members.Map, error) {
 		return known, err
 	case known.Cluster != m.data.cluster:
 		return known, fmt.Errorf("this is cluster %x, and %s is of %x: %w", known.Cluster, m.data.path, m.data.cluster, meta.Conflict)
+	}
+	if err := m.noTwin(ctx, m.registeredAddr(known)); err != nil {
+		return known, err
 	}
 	self := members.Node{Name: m.data.node, Zone: m.cfg.Zone, Addr: m.cfg.Listen, Labels: m.cfg.Labels, Roles: m.cfg.Roles, Member: m.member}
 	if err := all.PutNode(ctx, self); err != nil {
