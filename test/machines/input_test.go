@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -38,6 +39,10 @@ func TestBadMachines(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(strange, "thesis.tex"), []byte("years of work"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	twin := b.Data + "-copy"
+	if out, err := exec.Command("cp", "-a", b.Data, twin).CombinedOutput(); err != nil {
+		t.Fatalf("cp: %v\n%s", err, out)
+	}
 	expired := c.Token(t, "--node", "--ttl", "1s")
 	fresh := c.Token(t, "--node")
 	parts := strings.Split(fresh, "/")
@@ -66,6 +71,7 @@ func TestBadMachines(t *testing.T) {
 		{"no token and a new directory", cluster.Spec{}, nil, "not a data directory"},
 		{"data that is in use", cluster.Spec{Name: "a", Data: a.Data}, nil, "in use"},
 		{"another's data", cluster.Spec{Name: "z", Data: a.Data}, nil, "a, not z"},
+		{"a copy of another's data", cluster.Spec{Name: "b", Data: twin}, nil, "copy of its data"},
 		{"a directory of something else", cluster.Spec{Data: strange}, []string{"--join", fresh}, "empty"},
 	} {
 		t.Run(bad.name, func(t *testing.T) {
