@@ -8,6 +8,7 @@ import (
 	"dos/meta/members"
 	"dos/meta/named"
 	"dos/meta/namespace"
+	"dos/meta/queue"
 	"dos/meta/session"
 	"dos/meta/state"
 	metatrust "dos/meta/trust"
@@ -137,4 +138,27 @@ var ops = map[state.Op]trust.Rights{
 	kv.OpFollow:   trust.ReadOnly,
 	kv.OpDue:      trust.ReadOnly,
 	txn.OpCommit:  trust.ReadWrite,
+
+	queue.OpMake:        trust.ReadWrite,
+	queue.OpRemove:      trust.ReadWrite,
+	queue.OpSet:         trust.ReadWrite,
+	queue.OpPush:        trust.ReadWrite,
+	queue.OpTake:        trust.ReadWrite,
+	queue.OpSettle:      trust.ReadWrite,
+	queue.OpLeave:       trust.ReadWrite,
+	queue.OpMakeGroup:   trust.ReadWrite,
+	queue.OpRemoveGroup: trust.ReadWrite,
+	queue.OpSeek:        trust.ReadWrite,
+	queue.OpPurge:       trust.ReadWrite,
+	queue.OpTick:        trust.Member,
+	queue.OpSweep:       trust.Member,
+	queue.OpBury:        trust.ReadWrite,
+	queue.OpList:        trust.ReadOnly,
+	queue.OpStatus:      trust.ReadOnly,
+	queue.OpAwait:       trust.ReadOnly,
+	queue.OpRoom:        trust.ReadOnly,
+	queue.OpRead:        trust.ReadOnly,
+	queue.OpFlights:     trust.ReadOnly,
+	queue.OpDead:        trust.ReadOnly,
+	queue.OpDue:         trust.ReadOnly,
 }

@@ -10,6 +10,7 @@ import (
 	"dos/meta/kv"
 	"dos/meta/lock"
 	"dos/meta/named"
+	"dos/meta/queue"
 	"dos/meta/state"
 )
 
@@ -32,6 +33,8 @@ var heldBack = map[state.Op]holdBack{
 	named.OpFollow: holding(
 		func(req named.Follow) []byte { return named.FollowKey(req.Name) },
 		func(req named.Follow, now named.Info) bool { return now.Version != req.Seen }),
+	queue.OpAwait: holding(queue.AwaitKey, func(_ queue.Await, now queue.Waiting) bool { return !now.Still }),
+	queue.OpRoom:  holding(queue.RoomKey, func(_ queue.Fit, now queue.Space) bool { return now.Fits }),
 }
 
 // A holdBack says what one query waits for.

@@ -20,6 +20,7 @@ import (
 	"dos/meta/members"
 	"dos/meta/named"
 	"dos/meta/namespace"
+	"dos/meta/queue"
 	"dos/meta/replica"
 	"dos/meta/session"
 	"dos/meta/state"
@@ -31,17 +32,21 @@ import (
 // range of 256 numbers, commands below 0x40 of it and queries from there on.
 func Machine() *state.Machine {
 	m := new(state.Machine)
-	session.Register(m, namespace.Release, lease.Release, lock.Release, named.Drop, kv.Release) // 0x00xx
-	namespace.Register(m)                                                                       // 0x01xx
-	members.Register(m)                                                                         // 0x02xx
-	trust.Register(m)                                                                           // 0x03xx
-	lease.Register(m)                                                                           // 0x04xx
-	lock.Register(m)                                                                            // 0x05xx
-	named.Register(m)                                                                           // 0x05xx too
-	kv.Register(m)                                                                              // 0x06xx
-	txn.Register(m, kv.Verbs)                                                                   // 0x06xx too
+	session.Register(m, namespace.Release, lease.Release, lock.Release, named.Drop, kv.Release, queue.Release) // 0x00xx
+	namespace.Register(m)                                                                                      // 0x01xx
+	members.Register(m)                                                                                        // 0x02xx
+	trust.Register(m)                                                                                          // 0x03xx
+	lease.Register(m)                                                                                          // 0x04xx
+	lock.Register(m)                                                                                           // 0x05xx
+	named.Register(m)                                                                                          // 0x05xx too
+	kv.Register(m)                                                                                             // 0x06xx
+	txn.Register(m, kv.Verbs)                                                                                  // 0x06xx too
+	queue.Room{Fence: fence}.Register(m)                                                                       // 0x07xx
 	return m
 }
+
+// fence is how queues are conditional on named locks.
+func fence(r state.Reader, t queue.Token) error { return named.Check(r, t.Lock, t.Number) }
 
 // A Node is one member. Its methods may be called concurrently. It is a
 // client.Caller for requests without a session, and a client.Sender.

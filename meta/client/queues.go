@@ -1,0 +1,230 @@
+package client
+
+import (
+	"context"
+
+	"dos/meta"
+	"dos/meta/queue"
+)
+
+// Queues are the calls about queues. What is taken belongs to the session of the
+// Caller; a Consumer takes, waits and acknowledges.
+type Queues struct{ Caller Caller }
+
+// Make makes a queue, with the permissions of mode.
+func (q Queues) Make(ctx context.Context, name string, mode, uid, gid uint32) error {
+	return q.Caller.Call(ctx, queue.OpMake, queue.Make{Name: name, Mode: mode, UID: uid, GID: gid}, nil)
+}
+
+// Remove removes a queue in which all is settled.
+func (q Queues) Remove(ctx context.Context, name string) error {
+	return q.Caller.Call(ctx, queue.OpRemove, queue.Named{Name: name}, nil)
+}
+
+// Set changes what is not nil.
+func (q Queues) Set(ctx context.Context, change queue.Set) error {
+	return q.Caller.Call(ctx, queue.OpSet, change, nil)
+}
+
+// Purge removes all messages, dead ones too.
+func (q Queues) Purge(ctx context.Context, name string) error {
+	return q.Caller.Call(ctx, queue.OpPurge, queue.Named{Name: name}, nil)
+}
+
+// TryPush sends messages in one command, at most queue.PushMax: all of them, with
+// req.Part as many as there is room for. It returns the ids of those that were sent.
+func (q Queues) TryPush(ctx context.Context, req queue.Push) ([]uint64, error) {
+	out, err := q.push(ctx, req)
+	return out.IDs, err
+}
+
+func (q Queues) push(ctx context.Context, req queue.Push) (out queue.Pushed, err error) {
+	err = q.Caller.Call(ctx, queue.OpPush, req, &out)
+	return out, err
+}
+
+// Push sends messages and returns when they are as safe as the queue promises. It
+// waits for room until ctx ends; then it says which were sent.
+func (q Queues) Push(ctx context.Context, name string, list ...queue.Message) (ids []uint64, err error) {
+	for {
+		n, size := 0, 0
+		for n < len(list) && n < queue.PushMax && (n == 0 || size+len(list[n].Body) <= queue.PushBytes) {
+			size += len(list[n].Body)
+			n++
+		}
+		out, err := q.push(ctx, queue.Push{Name: name, Messages: list[:n], Part: true})
+		if err != nil {
+			return ids, err
+		}
+		ids = append(ids, out.IDs...)
+		list = list[len(out.IDs):]
+		if len(list) == 0 {
+			return ids, nil
+		}
+		if len(out.IDs) == n {
+			continue
+		}
+		if err := q.Caller.Call(ctx, queue.OpRoom, queue.Fit{Queue: out.Queue, N: 1}, nil); err != nil {
+			return ids, err
+		}
+	}
+}
+
+// Settle says what becomes of what was taken. It returns how many of the claims are
+// no more: what they had is another's by now.
+func (q Queues) Settle(ctx context.Context, list ...queue.Settle) (stale int, err error) {
+	for len(list) > 0 {
+		part := list[:min(len(list), queue.SettleMax)]
+		var out queue.Settled
+		if err := q.Caller.Call(ctx, queue.OpSettle, queue.Settles{List: part}, &out); err != nil {
+			return stale, err
+		}
+		stale += out.Stale
+		list = list[len(part):]
+	}
+	return stale, nil
+}
+
+// MakeGroup makes a group, which begins at the end of the log.
+func (q Queues) MakeGroup(ctx context.Context, name, group string) error {
+	return q.Caller.Call(ctx, queue.OpMakeGroup, queue.Grouped{Name: name, Group: group}, nil)
+}
+
+// RemoveGroup removes a group of which nothing is out.
+func (q Queues) RemoveGroup(ctx context.Context, name, group string) error {
+	return q.Caller.Call(ctx, queue.OpRemoveGroup, queue.Grouped{Name: name, Group: group}, nil)
+}
+
+// Seek puts a group elsewhere in the log.
+func (q Queues) Seek(ctx context.Context, to queue.Seek) error {
+	return q.Caller.Call(ctx, queue.OpSeek, to, nil)
+}
+
+// List returns the names of all queues, in order.
+func (q Queues) List(ctx context.Context) (names []string, err error) {
+	for more := true; more; {
+		var reply queue.Names
+		req := queue.List{Limit: queue.ListMax}
+		if len(names) > 0 {
+			req.After = names[len(names)-1]
+		}
+		if err := q.Caller.Call(ctx, queue.OpList, req, &reply); err != nil {
+			return nil, err
+		}
+		names = append(names, reply.Names...)
+		more = reply.More && len(reply.Names) > 0
+	}
+	return names, nil
+}
+
+// Status describes a queue.
+func (q Queues) Status(ctx context.Context, name string) (out queue.Status, err error) {
+	err = q.Caller.Call(ctx, queue.OpStatus, queue.Named{Name: name}, &out)
+	return out, err
+}
+
+// Read returns messages without taking them.
+func (q Queues) Read(ctx context.Context, req queue.Read) (out queue.Log, err error) {
+	err = q.Caller.Call(ctx, queue.OpRead, req, &out)
+	return out, err
+}
+
+// Flights returns what is taken of a group, from a message on.
+func (q Queues) Flights(ctx context.Context, req queue.Flights) (out queue.Flying, err error) {
+	err = q.Caller.Call(ctx, queue.OpFlights, req, &out)
+	return out, err
+}
+
+// Dead returns dead messages, from one on.
+func (q Queues) Dead(ctx context.Context, req queue.Dead) (out queue.Letters, err error) {
+	err = q.Caller.Call(ctx, queue.OpDead, req, &out)
+	return out, err
+}
+
+// Bury removes a dead message.
+func (q Queues) Bury(ctx context.Context, name string, number uint64) error {
+	return q.Caller.Call(ctx, queue.OpBury, queue.Bury{Name: name, Number: number}, nil)
+}
+
+// A Consumer takes messages of one group for one reader. Its methods may not be
+// called concurrently.
+type Consumer struct {
+	queues  Queues
+	session func() meta.SessionID
+	take    queue.Take
+
+	place  uint64 // that it waits at; 0: none
+	queue  uint64 // the queue's number
+	waitIn meta.SessionID
+}
+
+// NewConsumer returns a Consumer for the session, the one of the moment, that c
+// speaks for. who says for people what it is.
+func NewConsumer(c Caller, session func() meta.SessionID, name, group, who string) *Consumer {
+	return &Consumer{
+		queues: Queues{c}, session: session,
+		take: queue.Take{Name: name, Group: group, Consumer: who[:min(len(who), queue.TextMax)]},
+	}
+}
+
+// Try settles what is to be settled and takes up to max messages in the same
+// command. If there are none it has none.
+func (c *Consumer) Try(ctx context.Context, max int, settle ...queue.Settle) (queue.Taken, error) {
+	return c.send(ctx, max, false, settle)
+}
+
+func (c *Consumer) send(ctx context.Context, max int, wait bool, settle []queue.Settle) (out queue.Taken, err error) {
+	req := c.take
+	req.Max, req.Wait, req.Settle = max, wait, settle
+	err = c.queues.Caller.Call(ctx, queue.OpTake, req, &out)
+	return out, err
+}
+
+// Take is Try that waits for messages until ctx ends; only the waiting looks at ctx,
+// so that nothing is taken by who does not hear of it. A wait that has ended so
+// keeps its place: the next Take goes on there, and Close gives it up.
+func (c *Consumer) Take(ctx context.Context, max int, settle ...queue.Settle) (queue.Taken, error) {
+	stale := 0
+	if c.place != 0 && c.waitIn != c.session() {
+		c.place = 0 // it went with its session
+	}
+	if c.place == 0 {
+		c.waitIn = c.session()
+		out, err := c.send(context.WithoutCancel(ctx), max, true, settle)
+		if err != nil || out.Place == 0 {
+			return out, err
+		}
+		c.place, c.queue, stale = out.Place, out.Queue, out.Stale
+	} else if len(settle) > 0 {
+		var err error
+		if stale, err = c.queues.Settle(context.WithoutCancel(ctx), settle...); err != nil {
+			return queue.Taken{}, err
+		}
+	}
+	for {
+		if err := context.Cause(ctx); err != nil {
+			return queue.Taken{Stale: stale}, err
+		}
+		var now queue.Waiting
+		err := c.queues.Caller.Call(ctx, queue.OpAwait, queue.Await{Session: c.waitIn, Queue: c.queue, Place: c.place}, &now)
+		switch {
+		case err == nil && now.Still:
+		case ctx.Err() != nil: // it may be granted, and is found by who comes back
+			return queue.Taken{Stale: stale}, context.Cause(ctx)
+		default:
+			c.place = 0
+			now.Taken.Stale = stale
+			return now.Taken, err
+		}
+	}
+}
+
+// Close gives up the place of a Take that was interrupted.
+func (c *Consumer) Close(ctx context.Context) error {
+	if c.place == 0 {
+		return nil
+	}
+	err := c.queues.Caller.Call(ctx, queue.OpLeave, queue.Leave{Name: c.take.Name, Place: c.place}, nil)
+	c.place = 0
+	return err
+}

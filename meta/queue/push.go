@@ -1,0 +1,125 @@
+package queue
+
+import (
+	"fmt"
+
+	"dos/meta"
+	"dos/meta/state"
+)
+
+func checkMessages(req Push) error {
+	if n := len(req.Messages); n == 0 || n > PushMax {
+		return fmt.Errorf("%d messages, from 1 to %d: %w", n, PushMax, meta.Invalid)
+	}
+	size := 0
+	for _, m := range req.Messages {
+		switch {
+		case len(m.Body) > BodyMax:
+			return fmt.Errorf("a message of %d bytes, at most %d: %w", len(m.Body), BodyMax, meta.TooLarge)
+		case len(m.Key) > TextMax || len(m.Dedup) > TextMax:
+			return fmt.Errorf("a key of %d bytes, an id of %d, at most %d: %w", len(m.Key), len(m.Dedup), TextMax, meta.TooLarge)
+		case m.Priority >= Priorities, m.Delay < 0, m.Delay > timeMax, m.Expires < 0, m.Expires > timeMax:
+			return fmt.Errorf("priority %d, delay %v, expires %v: %w", m.Priority, m.Delay, m.Expires, meta.Invalid)
+		}
+		size += len(m.Body)
+	}
+	if size > PushBytes {
+		return fmt.Errorf("messages of %d bytes, at most %d at once: %w", size, PushBytes, meta.TooLarge)
+	}
+	return nil
+}
+
+// Push is the command, for commands of other rooms: all or nothing.
+func (room Room) Push(tx *state.Tx, req Push) (Pushed, error) {
+	if err := checkMessages(req); err != nil {
+		return Pushed{}, err
+	}
+	if err := room.check(tx, req.Token); err != nil {
+		return Pushed{}, err
+	}
+	w := begin(tx)
+	q, err := w.queue(req.Name)
+	if err != nil {
+		return Pushed{}, err
+	}
+	list := req.Messages
+	if room := q.roomFor(len(list)); room < len(list) {
+		switch {
+		case q.Settings.Full == Reject, q.Settings.Full == Block && !req.Part && len(list) > q.Settings.Max:
+			return Pushed{}, fmt.Errorf("queue %q has %d messages of %d: %w", q.name, q.depth(), q.Settings.Max, meta.Quota)
+		case !req.Part:
+			room = 0
+		}
+		list = list[:room]
+	}
+	out := Pushed{Queue: q.ID}
+	for _, m := range list {
+		out.IDs = append(out.IDs, q.push(m))
+	}
+	if s := q.Settings; s.KeepBytes > 0 && q.Bytes > s.KeepBytes {
+		q.advanced = true
+	}
+	w.done()
+	return out, nil
+}
+
+// roomFor makes room for n messages if it is for the old ones to go, and returns for
+// how many there is.
+func (q *queue) roomFor(n int) int {
+	room := q.room()
+	if room < 0 {
+		return n
+	}
+	if q.Settings.Full != DropOld {
+		return min(n, room)
+	}
+	for look := dropMax; room < n && look > 0; room = q.room() {
+		most := q.depth()
+		dropped := false
+		for i := range q.Groups {
+			g := &q.Groups[i]
+			if g.depth() < most {
+				continue
+			}
+			if n, e, _, ok := q.next(g, &look); ok {
+				q.finish(g, n, e)
+				q.Dropped++
+				dropped = true
+			}
+		}
+		if !dropped {
+			break // all that is there is out
+		}
+	}
+	return min(n, q.room())
+}
+
+// push sends one message, and returns its id.
+func (q *queue) push(m Message) uint64 {
+	tx := q.w.tx
+	id := q.Next
+	if m.Delay > 0 {
+		q.Claims++
+		id = q.Claims
+	}
+	if m.Dedup != "" {
+		var was uint64
+		if read(tx, dedupKey(q.ID, m.Dedup), &was) {
+			return was
+		}
+		tx.Set(dedupKey(q.ID, m.Dedup), state.Marshal(id))
+		q.timer(meta.At(tx.Now.Add(DedupKeep)), timerForget, hash(m.Dedup), q.Claims, &timer{ID: m.Dedup})
+	}
+	row := message{Body: m.Body, Key: m.Key, Priority: m.Priority, Sent: q.w.now()}
+	if m.Delay > 0 {
+		q.Delayed++
+		row.ID = id
+		q.timer(meta.At(tx.Now.Add(m.Delay)), timerBorn, q.Log, id, &timer{Message: &row, Expires: m.Expires})
+		q.moved = true
+		return id
+	}
+	if m.Expires > 0 {
+		row.Expires = meta.At(tx.Now.Add(m.Expires))
+	}
+	return q.append(row)
+}
