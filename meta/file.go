@@ -68,7 +68,14 @@ type Attr struct {
 	// Data grows when the extents change, also when a fold changes only where
 	// the bytes lie. Caches of extents compare it.
 	Data uint64 `cbor:"13,keyasint,omitempty"`
+	// Fenced says that the file has the attribute Fence. Who writes to it is to
+	// hear at once that he may not.
+	Fenced bool `cbor:"14,keyasint,omitempty"`
 }
+
+// Fence is the extended attribute that binds a file to a lock (meta/named): its
+// value is the lock's name, a colon, and the least token.
+const Fence = "user.dos.fence"
 
 // Type returns the type bits of the mode.
 func (a Attr) Type() uint32 { return a.Mode & TypeMask }

@@ -168,7 +168,7 @@ func (f *File) WriteAt(ctx context.Context, p []byte, off int64, how WriteFlags)
 		}
 		n.op.RUnlock()
 	}
-	if err == nil && f.synced {
+	if err == nil && (f.synced || n.fenced()) {
 		if err := f.report(fs.sync(ctx, n, true)); err != nil {
 			return 0, err
 		}
@@ -184,6 +184,14 @@ func (f *File) WriteAt(ctx context.Context, p []byte, off int64, how WriteFlags)
 		}
 	}
 	return done, err
+}
+
+// fenced reports whether each write to it is stored before it returns, because a
+// fence may forbid it.
+func (n *inode) fenced() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.attr.Fenced
 }
 
 // buffer makes p dirty. The caller holds op.

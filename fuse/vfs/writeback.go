@@ -285,7 +285,8 @@ func (n *inode) settle() {
 //   - if the answer to a command is unknown, the loads stay as they are, and the
 //     same command, with the same stripes, is sent again later;
 //   - if trying again may help, the data goes back to active;
-//   - else it is dropped, and whoever has the file open is told.
+//   - else, also if a fence forbids it, it is dropped, and whoever has the file
+//     open is told.
 //
 // mu is held and nothing is being stored.
 func (fs *FS) finish(n *inode, err error) {
@@ -307,7 +308,7 @@ func (fs *FS) finish(n *inode, err error) {
 		fs.noRoom()
 	}
 	unknown := !refused(err) && n.queue[0].ready
-	if n.orphan() || hopeless(err) {
+	if n.orphan() || hopeless(err) || n.attr.Fenced && errors.Is(err, meta.Conflict) {
 		fs.lose(n, n.err)
 		if errors.Is(err, meta.Expired) {
 			fs.unhold(n)

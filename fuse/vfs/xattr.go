@@ -60,17 +60,17 @@ func (fs *FS) listXattrs(ctx context.Context, n *inode) ([]string, error) {
 
 // SetXattr sets an extended attribute, with the flags of setxattr(2).
 func (fs *FS) SetXattr(ctx context.Context, ino meta.Ino, name string, val []byte, flags uint32) error {
-	return fs.changeXattrs(ctx, ino, func() error { return fs.cfg.Meta.SetXattr(ctx, ino, name, val, flags) })
+	return fs.changeXattrs(ctx, ino, name == meta.Fence, func() error { return fs.cfg.Meta.SetXattr(ctx, ino, name, val, flags) })
 }
 
 // RemoveXattr removes an extended attribute.
 func (fs *FS) RemoveXattr(ctx context.Context, ino meta.Ino, name string) error {
-	return fs.changeXattrs(ctx, ino, func() error { return fs.cfg.Meta.RemoveXattr(ctx, ino, name) })
+	return fs.changeXattrs(ctx, ino, false, func() error { return fs.cfg.Meta.RemoveXattr(ctx, ino, name) })
 }
 
 // changeXattrs makes a change of extended attributes, and with them of ctime and,
-// if it was an ACL, perhaps of the mode.
-func (fs *FS) changeXattrs(ctx context.Context, ino meta.Ino, change func() error) error {
+// if it was an ACL, perhaps of the mode. fences: there is a fence afterwards.
+func (fs *FS) changeXattrs(ctx context.Context, ino meta.Ino, fences bool, change func() error) error {
 	n := fs.get(ino)
 	defer fs.put(n)
 	if err := fs.alter(ctx, n); err != nil {
@@ -81,6 +81,7 @@ func (fs *FS) changeXattrs(ctx context.Context, ino meta.Ino, change func() erro
 	n.mu.Lock()
 	n.xgen++
 	n.xnames = nil
+	n.attr.Fenced = n.attr.Fenced || fences && err == nil
 	n.mu.Unlock()
 	fs.touch(ino)
 	return err

@@ -162,6 +162,9 @@ func unlink(tx *state.Tx, req Unlink) (meta.Attr, error) {
 	if err := at.in.mayChange(tx); err != nil {
 		return meta.Attr{}, err
 	}
+	if err := at.in.admitted(tx); err != nil {
+		return meta.Attr{}, err
+	}
 	return at.drop(tx, req.Keep)
 }
 

@@ -32,6 +32,9 @@ func rename(tx *state.Tx, req Rename) (none, error) {
 	if err := src.in.mayChange(tx); err != nil {
 		return none{}, err
 	}
+	if err := src.in.admitted(tx); err != nil {
+		return none{}, err
+	}
 	if err := apart(tx, src.in, to); err != nil {
 		return none{}, err
 	}
@@ -47,6 +50,9 @@ func rename(tx *state.Tx, req Rename) (none, error) {
 	}
 	if there {
 		if err := dst.in.mayChange(tx); err != nil {
+			return none{}, err
+		}
+		if err := dst.in.admitted(tx); err != nil {
 			return none{}, err
 		}
 	}

@@ -18,6 +18,9 @@ func setAttr(tx *state.Tx, req SetAttr) (meta.Attr, error) {
 	}
 	in.touch(tx)
 	if set.Size != nil {
+		if err := in.admitted(tx); err != nil {
+			return meta.Attr{}, err
+		}
 		if err := truncate(tx, in, *set.Size); err != nil {
 			return meta.Attr{}, err
 		}

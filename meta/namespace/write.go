@@ -22,6 +22,9 @@ func write(tx *state.Tx, w meta.Write) (meta.Attr, error) {
 	if w.Held && (tx.Session == 0 || lease.Holder(tx, w.Ino) != tx.Session) {
 		return meta.Attr{}, fmt.Errorf("session %d does not hold the lease of inode %d any more: %w", tx.Session, w.Ino, meta.Expired)
 	}
+	if err := in.admitted(tx); err != nil {
+		return meta.Attr{}, err
+	}
 	if err := checkExtents(w.Extents, len(w.Punch)); err != nil {
 		return meta.Attr{}, err
 	}

@@ -54,6 +54,11 @@ func setXattr(tx *state.Tx, req SetXattr) (none, error) {
 			return none{}, fmt.Errorf("inode %d has no room for the name of another attribute: %w", req.Ino, meta.NoSpace)
 		}
 	}
+	if req.Name == meta.Fence {
+		if err := in.fence(tx, req.Val); err != nil {
+			return none{}, err
+		}
+	}
 	tx.Set(xattrKey(req.Ino, req.Name), req.Val)
 	in.touch(tx)
 	put(tx, in)
@@ -67,6 +72,12 @@ func removeXattr(tx *state.Tx, req XattrName) (none, error) {
 	}
 	if err := checkXattr(req.Name); err != nil {
 		return none{}, err
+	}
+	if req.Name == meta.Fence {
+		if err := in.admitted(tx); err != nil {
+			return none{}, err
+		}
+		in.Attr.Fenced = false
 	}
 	if !in.forget(tx, req.Name) {
 		return none{}, meta.NoAttr
