@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -191,12 +193,21 @@ func death(t *testing.T, c *cluster.Cluster, a, b *cluster.Mount) {
 		}
 		all = append(all, held{l, fb})
 	}
-	orphan, _ := both(t, a, b, "orphan")
-	if _, err := orphan.Write(witness.Bytes(4, 1<<20)); err != nil {
+	const size = 1 << 20
+	orphan, err := os.Create(a.Path("orphan"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(a.Path("orphan")); err != nil {
+	t.Cleanup(func() { orphan.Close() }) //nolint:errcheck // its mount is dead
+	if _, err = orphan.Write(witness.Bytes(4, size)); err == nil {
+		err = errors.Join(orphan.Sync(), os.Remove(a.Path("orphan")))
+	}
+	if err != nil {
 		t.Fatal(err)
+	}
+	with := used(t, c)
+	if with < size {
+		t.Errorf("with an open file of %d bytes that was removed, files hold %d bytes", size, with)
 	}
 	if err := os.WriteFile(a.Path("left"), []byte("dirty"), 0o644); err != nil {
 		t.Fatal(err)
@@ -212,7 +223,29 @@ func death(t *testing.T, c *cluster.Cluster, a, b *cluster.Mount) {
 		})
 		t.Logf("%s: a dead holder's lock was free after %.1f s", h.name, time.Since(began).Seconds())
 	}
+	cluster.Await(t, leaseLimit, func() error {
+		if got := used(t, c); got > with-size {
+			return fmt.Errorf("a dead mount had a removed file of %d bytes open: files hold %d bytes, and %d before it died", size, got, with)
+		}
+		return nil
+	})
+	t.Logf("what it had open was gone after %.1f s", time.Since(began).Seconds())
 	if err := os.WriteFile(b.Path("left"), []byte("mine now"), 0o644); err != nil {
 		t.Errorf("writing what the dead mount wrote: %v", err)
 	}
+}
+
+// used is how many bytes all files hold, those without a name among them.
+func used(tb testing.TB, c *cluster.Cluster) int64 {
+	tb.Helper()
+	s, err := c.Status(tb)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	text, _, _ := strings.Cut(s["used"], " ")
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		tb.Fatalf("dosctl status: used %s", s["used"])
+	}
+	return n
 }
