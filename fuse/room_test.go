@@ -337,6 +337,16 @@ func (v valueOf) Store(_ context.Context, data []byte, only *uint64) (uint64, er
 	return val.version, nil
 }
 
+func (v valueOf) Remove(_ context.Context, version uint64) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err := v.check(0, &version); err != nil {
+		return err
+	}
+	delete(v.values, v.name)
+	return nil
+}
+
 func (r *memRoom) Make(ctx context.Context, name string, mode uint32, how procfs.Open) (procfs.Node, procfs.MadeHandle, error) {
 	v := roomValue{r, name}
 	info := procfs.Info{Name: name, Mode: mode, UID: how.Caller.UID, GID: how.Caller.GID}

@@ -14,7 +14,9 @@ import (
 // the handle, and is stored at once when the opener closes. A writer that a signal
 // killed stores nothing, also if it shares the handle with others. `>>` reads,
 // appends and stores. Shells do not look at the errors of close(2), so a write that
-// leaves no more than CheckMax bytes has been checked when it returns.
+// leaves no more than CheckMax bytes has been checked when it returns, and one that
+// depends on a version (Only) has been stored. After a write that was refused nothing
+// is stored any more.
 type Object struct {
 	Value
 	Max int // bytes that it may have
@@ -30,6 +32,8 @@ type Value interface {
 	// only is set, and not the version of what is there, it is meta.Conflict; the
 	// version of what does not exist is 0.
 	Store(ctx context.Context, data []byte, only *uint64) (version uint64, err error)
+	// Remove takes away what has the version given; meta.Conflict if it has another.
+	Remove(ctx context.Context, version uint64) error
 }
 
 // CheckMax is how large an object may be, in bytes, for each write to be checked
@@ -41,7 +45,8 @@ const CheckMax = 64 << 10
 const appends = 64
 
 // Open opens an object. With how.Create it need not exist, and with how.Exclusive
-// it is made, empty, before Open returns, so that one of many gets to make it.
+// it is made, empty, before Open returns, so that one of many gets to make it. It
+// goes again if nothing is stored in it because its writer was killed or refused.
 func (o Object) Open(ctx context.Context, how Open) (*ObjectHandle, error) {
 	h := &ObjectHandle{object: o, atEnd: how.Append, append: how.Append && !how.Truncate, turn: newTurn()}
 	if how.Create && how.Exclusive {
@@ -49,7 +54,7 @@ func (o Object) Open(ctx context.Context, how Open) (*ObjectHandle, error) {
 		if errors.Is(err, meta.Conflict) {
 			return nil, meta.Exist
 		}
-		h.version, h.based = version, true
+		h.version, h.based, h.made = version, true, true
 		return h, err
 	}
 	data, version, err := o.Load(ctx)
@@ -101,10 +106,11 @@ type ObjectHandle struct {
 	fresh   []byte // what was appended and is not stored yet
 	version uint64 // what data was made of
 	based   bool   // it was made of what is stored, so that the version must still be that
+	made    bool   // Open made it, and nothing was stored in it since
 	dirty   bool   // there is something to store
 	emptied bool   // truncation is to be stored, if nothing else is before the end
 	flushed bool   // it was closed since it was written last
-	spoiled bool   // a writer was killed
+	spoiled error  // why nothing is stored any more: a writer was killed, or refused
 
 	mu   sync.Mutex
 	only *uint64 // what Only said; guarded by mu
@@ -147,7 +153,8 @@ func (h *ObjectHandle) WriteAt(ctx context.Context, p []byte, off int64) (int, e
 		off = int64(len(h.data))
 	}
 	end := off + int64(len(p))
-	if err := h.fits(ctx, max(end, int64(len(h.data)))); err != nil {
+	size := max(end, int64(len(h.data)))
+	if err := h.fits(ctx, size); err != nil {
 		return 0, err
 	}
 	if grown := end - int64(len(h.data)); grown > 0 {
@@ -158,7 +165,21 @@ func (h *ObjectHandle) WriteAt(ctx context.Context, p []byte, off int64) (int, e
 		h.fresh = append(h.fresh, p...)
 	}
 	h.changed()
+	if size <= CheckMax && h.condition() != nil {
+		if err := h.store(ctx); err != nil {
+			return 0, h.spoil(err)
+		}
+	}
 	return len(p), nil
+}
+
+// spoil has nothing stored any more if err says that something may not be. Whoever
+// was interrupted will write it again.
+func (h *ObjectHandle) spoil(err error) error {
+	if !errors.Is(err, context.Canceled) {
+		h.spoiled = err
+	}
+	return err
 }
 
 // Truncate sets the size.
@@ -183,13 +204,18 @@ func (h *ObjectHandle) Truncate(ctx context.Context, size int64) error {
 }
 
 func (h *ObjectHandle) fits(ctx context.Context, size int64) error {
-	if size > int64(h.object.Max) {
-		return fmt.Errorf("%d bytes, at most %d: %w", size, h.object.Max, meta.TooLarge)
-	}
-	if size > CheckMax {
+	switch {
+	case h.spoiled != nil:
+		return h.spoiled
+	case size > int64(h.object.Max):
+		return h.spoil(fmt.Errorf("%d bytes, at most %d: %w", size, h.object.Max, meta.TooLarge))
+	case size > CheckMax:
 		return nil
 	}
-	return h.object.Check(ctx, int(size), h.depends())
+	if err := h.object.Check(ctx, int(size), h.depends()); err != nil {
+		return h.spoil(err)
+	}
+	return nil
 }
 
 // depends is the version that must be there when it is stored.
@@ -218,11 +244,11 @@ func (h *ObjectHandle) Flush(ctx context.Context, by Closer) error {
 	defer h.turn.pass()
 	h.flushed = true
 	if by.Killed && (by.Opener || by.Wrote) {
-		h.spoiled = true
+		h.spoiled = fmt.Errorf("a writer was killed, so nothing was stored: %w", meta.Canceled)
 	}
 	switch {
-	case h.spoiled && h.dirty:
-		return fmt.Errorf("a writer was killed, so nothing was stored: %w", meta.Canceled)
+	case h.spoiled != nil && h.dirty:
+		return h.spoiled
 	case by.Opener && h.dirty:
 		return h.store(ctx)
 	}
@@ -236,7 +262,15 @@ func (h *ObjectHandle) Close(ctx context.Context) error {
 		return err
 	}
 	defer h.turn.pass()
-	if !h.flushed || h.spoiled || !h.dirty && !h.emptied {
+	switch {
+	case !h.flushed:
+		return nil
+	case h.spoiled != nil && h.made:
+		if err := h.object.Remove(ctx, h.version); !errors.Is(err, meta.Conflict) {
+			return err
+		}
+		return nil
+	case h.spoiled != nil || !h.dirty && !h.emptied:
 		return nil
 	}
 	return h.store(ctx)
@@ -248,7 +282,7 @@ func (h *ObjectHandle) Settle(ctx context.Context) error {
 		return err
 	}
 	defer h.turn.pass()
-	if h.spoiled || !h.dirty && !h.emptied {
+	if h.spoiled != nil || !h.dirty && !h.emptied {
 		return nil
 	}
 	return h.store(ctx)
@@ -264,7 +298,7 @@ func (h *ObjectHandle) store(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.dirty, h.emptied, h.fresh = false, false, nil
+	h.dirty, h.emptied, h.made, h.fresh = false, false, false, nil
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.only != nil {

@@ -50,6 +50,14 @@ func (v *memValue) Store(ctx context.Context, data []byte, only *uint64) (uint64
 	return v.version, nil
 }
 
+func (v *memValue) Remove(_ context.Context, version uint64) error {
+	if v.version != version {
+		return meta.Conflict
+	}
+	v.data, v.version = nil, 0
+	return nil
+}
+
 var opener = Closer{Known: true, Opener: true, Wrote: true}
 
 func TestObject(t *testing.T) {
@@ -106,11 +114,15 @@ func TestObject(t *testing.T) {
 		{"shorter", "old", Open{Write: true}, steps{truncate(1), closed}, nil, "o", 1, 0},
 		{"longer", "old", Open{Write: true}, steps{truncate(4), closed}, nil, "old\x00", 1, 0},
 		{"made by one", "-", Open{Write: true, Create: true, Exclusive: true}, steps{write("v"), closed}, nil, "v", 2, 0},
+		{"made by one that is killed", "-", Open{Write: true, Create: true, Exclusive: true}, steps{write("v"), killed}, meta.Canceled, "-", 1, 0},
+		{"made by one that is refused", "-", Open{Write: true, Create: true, Exclusive: true}, steps{write(strings.Repeat("x", 2000))}, meta.TooLarge, "-", 1, 0},
 		{"not made by a second", "old", Open{Write: true, Create: true, Exclusive: true}, nil, meta.Exist, "old", 0, 0},
 		{"not there", "-", Open{Write: true}, nil, meta.NotExist, "-", 0, 0},
 		{"too large", "old", Open{Write: true, Truncate: true}, steps{write(strings.Repeat("x", 2000))}, meta.TooLarge, "old", 0, 0},
 		{"over quota", "old", Open{Write: true, Truncate: true}, steps{write(strings.Repeat("x", 13))}, meta.Quota, "old", 0, 0},
 		{"the right version", "old", Open{Write: true, Truncate: true}, steps{only(1), write("v"), closed, write("w"), closed}, nil, "vw", 2, 0},
+		{"stored when it is written", "old", Open{Write: true, Truncate: true}, steps{only(1), write("v")}, nil, "v", 1, 0},
+		{"refused in the middle", "old", Open{Write: true, Truncate: true}, steps{write("v"), write(strings.Repeat("x", 2000))}, meta.TooLarge, "old", 0, 0},
 		{"the wrong version", "old", Open{Write: true, Truncate: true}, steps{only(7), write("v")}, meta.Conflict, "old", 0, 0},
 		{"changed meanwhile", "old", Open{Read: true, Write: true}, steps{at(0, "v")}, meta.Conflict, "old+", 0, 1},
 	} {
@@ -136,6 +148,11 @@ func TestObject(t *testing.T) {
 				t.Fatalf("the last step gives %v, want %v", err, want)
 			}
 			if h != nil {
+				if c.err == error(meta.TooLarge) { // the program closes it all the same
+					if err := h.Flush(t.Context(), opener); err != nil && !errors.Is(err, meta.TooLarge) {
+						t.Errorf("closing gives %v", err)
+					}
+				}
 				if err := h.Close(t.Context()); err != nil {
 					t.Errorf("closing: %v", err)
 				}

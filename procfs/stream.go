@@ -2,6 +2,7 @@ package procfs
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"dos/meta"
@@ -94,4 +95,36 @@ func (h *streamHandle) Close(ctx context.Context) error {
 		return nil
 	}
 	return h.end(ctx)
+}
+
+// A Following is what a stream does that takes lines too.
+type Following struct {
+	Next Next
+	// Do executes a line, never while Next runs.
+	Do  func(ctx context.Context, line string) error
+	End func(ctx context.Context) error // if set, called when the last descriptor is closed
+}
+
+// Open opens the stream.
+func (f Following) Open(how Open) (Handle, error) {
+	stream := &streamHandle{next: f.Next, end: f.End, turn: newTurn()}
+	h := &followHandle{streamHandle: stream}
+	h.lines = lines{turn: stream.turn, do: one(f.Do)}
+	if !how.Write {
+		return stream, nil
+	}
+	return h, nil
+}
+
+type followHandle struct {
+	*streamHandle
+	commands
+}
+
+func (h *followHandle) WriteAt(ctx context.Context, p []byte, off int64) (int, error) {
+	return h.commands.WriteAt(ctx, p, off)
+}
+
+func (h *followHandle) Close(ctx context.Context) error {
+	return errors.Join(h.commands.Close(ctx), h.streamHandle.Close(ctx))
 }

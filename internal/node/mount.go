@@ -23,6 +23,7 @@ import (
 	"dos/meta/client"
 	"dos/procfs"
 	"dos/procfs/cluster"
+	"dos/procfs/kv"
 	"dos/procfs/locks"
 	"dos/procfs/nodes"
 )
@@ -83,7 +84,8 @@ func mountEmbedded(ctx context.Context, c MountConfig) (err error) {
 		}
 		f := front{
 			tree: e.tree, locks: e.locks, named: e.named, cluster: e, nodes: e, node: nodeName,
-			session: func() meta.SessionID { return e.session }, broken: e.broken,
+			services: e.meta.Session(e.session),
+			session:  func() meta.SessionID { return e.session }, broken: e.broken,
 		}
 		f.mounted = func(point string) {
 			e.events.Add("mounted at %s", point)
@@ -103,11 +105,13 @@ type front struct {
 	named   *client.Named
 	cluster cluster.Cluster
 	nodes   nodes.Nodes
-	node    string // the machine that serves the mount, by name
-	session func() meta.SessionID
-	broken  <-chan error // why the mount cannot go on
-	mounted func(string) // called once the mount is usable, with its path
-	last    cluster.LastError
+	// services executes what the special directories ask for, for the mount's session.
+	services client.Caller
+	node     string // the machine that serves the mount, by name
+	session  func() meta.SessionID
+	broken   <-chan error // why the mount cannot go on
+	mounted  func(string) // called once the mount is usable, with its path
+	last     cluster.LastError
 }
 
 // serve mounts, and returns when the mount is gone: when ctx ends, what it
@@ -125,6 +129,7 @@ func (f *front) serve(ctx, running context.Context, c MountConfig) error {
 		cfg.Special.Mount("cluster", cluster.New(f.cluster, cluster.Self{Node: f.node, Session: f.session, Error: &f.last}))
 		cfg.Special.Mount("locks", locks.New(f.named, f.node))
 		cfg.Special.Mount("nodes", nodes.New(f.nodes))
+		cfg.Special.Mount("kv", kv.New(client.KV{Caller: f.services}, nil))
 	}
 	server, err := fuse.Mount(ctx, cfg)
 	if err != nil {

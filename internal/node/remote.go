@@ -128,7 +128,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 	go func() { done <- u.Run(above) }()
 
 	f := front{
-		tree: u.FS, locks: u.locks, named: u.named, cluster: sees, nodes: sees, node: host,
+		tree: u.FS, locks: u.locks, named: u.named, cluster: sees, nodes: sees, node: host, services: here,
 		session: here.Session, mounted: func(string) {},
 	}
 	err = f.serve(ctx, above, c)

@@ -69,6 +69,7 @@ var may = map[string][]string{
 	"procfs/cluster": {"meta", "procfs"},
 	"procfs/locks":   {"meta", "meta/client", "meta/named", "procfs"},
 	"procfs/nodes":   {"meta", "procfs"},
+	"procfs/kv":      {"meta", "meta/kv", "meta/txn", "procfs"},
 
 	"fuse/vfs":         {"chunk", "chunk/stripe", "meta"},
 	"fuse/vfs/vfstest": {"chunk", "chunk/", "meta", "meta/", "fuse/vfs"},
@@ -84,6 +85,7 @@ var may = map[string][]string{
 	"test/witness":  {},
 	"test/fault":    {"test/cluster", "test/witness"},
 	"test/machines": {"test/cluster", "test/witness"},
+	"test/special":  {"test/cluster"},
 	"test/layout":   {},
 }
 
