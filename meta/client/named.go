@@ -88,11 +88,15 @@ type How struct {
 	ID  string
 	TTL time.Duration
 	Who named.Who
-	// Owner, if it is not zero, is who will not go on, and so give up nothing else
-	// that it has, before it has the lock. If owners wait for each other, the
+	// Owner, if it is not zero, is who waits. If owners wait for each other, the
 	// last to wait gets meta.Deadlock.
 	Owner uint64
+	// Stuck says whether the owner cannot go on, and so give up something else that
+	// it has, before it has the lock. Nil: it cannot.
+	Stuck func() bool
 }
+
+func (h How) stuck() bool { return h.Owner != 0 && (h.Stuck == nil || h.Stuck()) }
 
 // A Held is a claim of a lock: it is held, or waited for.
 type Held struct {
@@ -453,7 +457,7 @@ func (k *Named) forget(h *Held) {
 // itself. k.mu is held.
 func (h *Held) circle() bool {
 	k, me := h.locks, h.how.Owner
-	if me == 0 || h.token != 0 {
+	if h.token != 0 || !h.how.stuck() {
 		return false
 	}
 	seen := make(map[uint64]bool)
@@ -469,7 +473,7 @@ func (h *Held) circle() bool {
 			}
 			seen[o] = true
 			for next := range k.owners[o] {
-				if next.token == 0 && !next.over && blocked(next) {
+				if next.token == 0 && !next.over && next.how.stuck() && blocked(next) {
 					return true
 				}
 			}

@@ -160,7 +160,7 @@ func onloss(_ context.Context, h *handle, _ []string, rest string) error {
 	if s == 0 {
 		return fmt.Errorf("%q is no signal: %w", rest, meta.Invalid)
 	}
-	l, err := newLoss(h.pid, s)
+	l, err := newLoss(h.by.PID, s)
 	if err != nil {
 		return err
 	}
@@ -195,7 +195,7 @@ func (f holder) Stat(context.Context) (procfs.Info, error) {
 
 func (f holder) Open(ctx context.Context, how procfs.Open) (procfs.Handle, error) {
 	t := procfs.Take{Take: func(ctx context.Context, wait bool) (procfs.Taken, error) {
-		claim := client.How{Who: f.room.who(how.Caller), Owner: owner(how.Caller.PID)}
+		claim := claim(f.room.who(how.Caller))
 		ask := f.room.locks.Lock
 		if !wait {
 			ask = f.room.locks.TryLock

@@ -41,7 +41,7 @@ func (l lock) Blocks() {}
 func (l lock) Stat(ctx context.Context) (procfs.Info, error) { return lockInfo(path.Base(l.name)), nil }
 
 func (l lock) Open(ctx context.Context, how procfs.Open) (procfs.Handle, error) {
-	h := &handle{lock: l, by: l.room.who(how.Caller), pid: how.Caller.PID}
+	h := &handle{lock: l, by: l.room.who(how.Caller)}
 	control, err := procfs.Control{Do: h.do}.Open(ctx, procfs.Open{Write: true})
 	if err != nil {
 		return nil, err
@@ -65,20 +65,22 @@ func (r *Room) who(by procfs.Caller) named.Who {
 	return named.Who{Node: r.node, PID: by.PID, UID: by.UID, Cmd: text[:min(len(text), named.TextMax)]}
 }
 
-// owner is who waits, for finding circles of processes that wait for each other. A
-// process with several threads may go on although one waits.
-func owner(pid uint32) uint64 {
-	if tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid)); err != nil || len(tasks) != 1 {
-		return 0
-	}
-	return uint64(pid)
+// stuck reports whether a process that waits cannot go on: one with several threads
+// may.
+func stuck(pid uint32) bool {
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	return err == nil && len(tasks) == 1
+}
+
+// claim says how a caller asks.
+func claim(by named.Who) client.How {
+	return client.How{Who: by, Owner: uint64(by.PID), Stuck: func() bool { return stuck(by.PID) }}
 }
 
 // A handle is one open of a lock. flock(2) and `acquire` lock it for the handle.
 type handle struct {
 	lock    lock
 	by      named.Who
-	pid     uint32
 	control procfs.Handle
 
 	mu     sync.Mutex
@@ -179,7 +181,8 @@ func (h *handle) Lock(ctx context.Context, mode meta.LockMode, wait bool) error 
 	if mode == meta.Unlocked {
 		return nil
 	}
-	how := client.How{Shared: mode == meta.Shared, Who: h.by, Owner: owner(h.pid)}
+	how := claim(h.by)
+	how.Shared = mode == meta.Shared
 	if held == nil {
 		ask := h.lock.room.locks.Claim
 		if !wait {
