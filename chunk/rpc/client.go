@@ -176,7 +176,9 @@ func (s *Store) about(id chunk.ID) request {
 // call sends a request with the payload of frame, and returns the answer, its
 // payload in frame. frame may be nil where there are no payloads.
 func (s *Store) call(ctx context.Context, method string, req request, frame *rpc.Frame) (reply, error) {
+	do := s.peer.Bulk
 	if frame == nil {
+		do = s.peer.Call
 		frame = new(rpc.Frame)
 		defer frame.Free()
 	}
@@ -191,7 +193,7 @@ func (s *Store) call(ctx context.Context, method string, req request, frame *rpc
 
 	out := rpc.Frame{Header: rpc.Encode(req), Payload: frame.Take()}
 	var rep reply
-	err := s.peer.Call(ctx, Name, method, &out, frame)
+	err := do(ctx, Name, method, &out, frame)
 	if err == nil {
 		err = rpc.Decode(frame.Header, &rep)
 	}

@@ -8,12 +8,15 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"log/slog"
 	"net"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"dos/chunk"
 	"dos/chunk/mem"
@@ -43,6 +46,33 @@ func TestStore(t *testing.T) {
 		l := rpctest.Listen(t)
 		rpctest.Serve(t, l, rpc.ServerConfig{TLS: server}, Serve(finder(map[chunk.StoreID]chunk.Store{7: new(mem.Store)})))
 		return Open(rpctest.Dial(t, l.Addr().String(), rpc.ClientConfig{TLS: client}), 7)
+	})
+}
+
+// The same where shards go in bulk.
+func TestBulkStore(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) chunk.Store {
+		server, client := rpctest.TLS(t)
+		protos := []string{rpc.HTTP2, rpc.Bulk}
+		server.NextProtos = protos
+		port := rpc.NewPort(rpctest.Listen(t), server, slog.New(slog.DiscardHandler), protos...)
+		service := Serve(finder(map[chunk.StoreID]chunk.Store{7: new(mem.Store)}))
+		ctx, cancel := context.WithCancel(context.Background())
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return port.Run(ctx) })
+		g.Go(func() error { return rpc.ServeBulk(ctx, port.Listener(rpc.Bulk), service) })
+		t.Cleanup(func() {
+			cancel()
+			if err := g.Wait(); err != nil {
+				t.Error(err)
+			}
+		})
+		rpctest.Serve(t, port.Listener(rpc.HTTP2), rpc.ServerConfig{}, service)
+		s := Open(rpctest.Dial(t, port.Addr().String(), rpc.ClientConfig{TLS: client, Bulk: true, Conns: 1}), 7)
+		if _, err := s.Usage(t.Context()); err != nil { // and it is connected
+			t.Fatal(err)
+		}
+		return s
 	})
 }
 

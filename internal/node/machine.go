@@ -137,7 +137,7 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	protos := []string{protoCalls, protoAdmin, protoRaft}
+	protos := []string{protoCalls, protoBulk, protoAdmin, protoRaft}
 	m.port = rpc.NewPort(m.listener, m.keys.ServerConfig(protos...), slog.Default(), append(protos, trust.JoinProto, trust.StandingProto)...)
 	if m.has(roleMeta) {
 		if err := m.openMember(ctx); err != nil {
@@ -276,14 +276,15 @@ func (m *Machine) closeMeta() error {
 // serveCalls answers the other machines and the mounts.
 func (m *Machine) serveCalls(ctx context.Context) error {
 	who := rights.Who(m.keys)
-	services := []rpc.Service{
-		rights.Guard(chunkrpc.Serve(m.local), rights.Chunk, who),
-		rights.Guard(serveState(m.state), rights.Node, who),
-	}
+	stored := rights.Guard(chunkrpc.Serve(m.local), rights.Chunk, who)
+	services := []rpc.Service{stored, rights.Guard(serveState(m.state), rights.Node, who)}
 	if m.meta != nil {
 		services = append(services, metarpc.Serve(rights.NewMeta(m.meta, who)), m.office.Service())
 	}
-	return rpc.Serve(ctx, m.port.Listener(protoCalls), rpc.ServerConfig{}, services...)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return rpc.ServeBulk(ctx, m.port.Listener(protoBulk), stored) })
+	g.Go(func() error { return rpc.Serve(ctx, m.port.Listener(protoCalls), rpc.ServerConfig{}, services...) })
+	return g.Wait()
 }
 
 // serveAdmin answers dosctl, here and over the network.

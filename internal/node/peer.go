@@ -18,6 +18,7 @@ import (
 // The protocols (ALPN) of a machine's port.
 const (
 	protoCalls = rpc.HTTP2  // gRPC: metadata, stores, and the service below
+	protoBulk  = rpc.Bulk   // stores, where there is much to carry
 	protoAdmin = "http/1.1" // package admin
 	protoRaft  = replica.Protocol
 )
@@ -50,7 +51,7 @@ type peer struct{ *rpc.Client }
 
 // dialPeer prepares the way to a machine, which must prove that it is that one.
 func dialPeer(keys *trust.Keyring, dialled *rpc.Conns, n members.Node) (peer, error) {
-	client, err := rpc.Dial(n.Addr, rpc.ClientConfig{TLS: keys.ClientConfig(n.Name, protoCalls), Among: dialled})
+	client, err := rpc.Dial(n.Addr, rpc.ClientConfig{TLS: keys.ClientConfig(n.Name, protoCalls), Among: dialled, Bulk: true})
 	return peer{client}, err
 }
 

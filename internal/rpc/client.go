@@ -29,6 +29,8 @@ type ClientConfig struct {
 	// Conns is the number of connections to the peer; 2. One alone tops out at
 	// the speed of one core.
 	Conns int
+	// Bulk says that the peer serves bulk calls. It needs TLS.
+	Bulk bool
 	// Timeout bounds each call whose context has no earlier deadline, and each
 	// wait for the next frame of an answer; DefaultTimeout.
 	Timeout time.Duration
@@ -42,6 +44,7 @@ type Client struct {
 	timeout time.Duration
 	conns   []*grpc.ClientConn
 	next    atomic.Uint32
+	bulk    *bulk // nil: there is none
 }
 
 // Dial returns a client of the peer at addr, HOST:PORT or unix:PATH. It does
@@ -53,6 +56,7 @@ func Dial(addr string, c ClientConfig) (*Client, error) {
 	if c.Timeout == 0 {
 		c.Timeout = DefaultTimeout
 	}
+	client := &Client{addr: addr, timeout: c.Timeout}
 	path, unix := strings.CutPrefix(addr, "unix:")
 	creds := insecure.NewCredentials()
 	switch {
@@ -65,6 +69,9 @@ func Dial(addr string, c ClientConfig) (*Client, error) {
 			c.Among = new(Conns)
 		}
 		creds = newDialling(config, c.Among)
+		if c.Bulk {
+			client.bulk = newBulk(addr, config, c.Among)
+		}
 	case !c.Plain && !unix:
 		return nil, fmt.Errorf("rpc: %s: dialling needs TLS", addr)
 	}
@@ -102,7 +109,6 @@ func Dial(addr string, c ClientConfig) (*Client, error) {
 	if c.TLS == nil {
 		options = append(options, grpc.WithAuthority("dos")) // with TLS it is the server's name
 	}
-	client := &Client{addr: addr, timeout: c.Timeout}
 	for range c.Conns {
 		conn, err := grpc.NewClient("passthrough:///peer", options...)
 		if err != nil {
@@ -122,6 +128,9 @@ func (c *Client) Timeout() time.Duration { return c.timeout }
 
 // Close breaks all connections; calls under way fail.
 func (c *Client) Close() {
+	if c.bulk != nil {
+		c.bulk.close()
+	}
 	for _, conn := range c.conns {
 		conn.Close() //nolint:errcheck // it only says that it was closed before
 	}

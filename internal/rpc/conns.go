@@ -53,15 +53,24 @@ type known struct {
 	among   *Conns
 }
 
-func (k known) Write(p []byte) (int, error) {
+func (k known) Write(p []byte) (n int, err error) {
+	err = k.gather(func() error {
+		n, err = k.Conn.Write(p)
+		return err
+	})
+	return n, err
+}
+
+// gather sends together what write writes to the connection below.
+func (k known) gather(write func() error) error {
 	k.writing.Lock()
 	defer k.writing.Unlock()
 	k.wire.hold()
-	n, err := k.Conn.Write(p)
-	if sent := k.wire.release(); err == nil && sent != nil {
-		return 0, sent
+	err := write()
+	if sent := k.wire.release(); err == nil {
+		err = sent
 	}
-	return n, err
+	return err
 }
 
 func (k known) Close() error {

@@ -22,6 +22,14 @@
 // that is longer or shorter than it says, too large, of another version or
 // with another checksum is refused, and the call that it belongs to fails.
 //
+// # Bulk calls
+//
+// What has much payload need not go by gRPC: see Client.Bulk. On a connection of
+// the protocol Bulk (ALPN) the client sends a frame and the server answers with
+// one, as often as they like. The header of a request is the CBOR of bulkCall,
+// that of an answer that of bulkAnswer; in each is the header that the service
+// sees. A frame that is none ends the connection.
+//
 // # Errors
 //
 // What a service has to say about a request, errors too, stands in the header

@@ -53,8 +53,8 @@ func (f *Frame) Bytes() []byte {
 	return whole.ReadOnlyData()
 }
 
-// marshal returns the frame as it goes out. The payload becomes part of it.
-func (f *Frame) marshal() (mem.BufferSlice, error) {
+// head returns the frame without its payload, as it goes out.
+func (f *Frame) head() ([]byte, error) {
 	size := f.Payload.Len()
 	if len(f.Header) > MaxHeader || size > MaxPayload {
 		return nil, fmt.Errorf("frame of %d + %d bytes, at most %d + %d are allowed", len(f.Header), size, MaxHeader, MaxPayload)
@@ -69,8 +69,59 @@ func (f *Frame) marshal() (mem.BufferSlice, error) {
 		sum = crc32.Update(sum, castagnoli, b.ReadOnlyData())
 	}
 	binary.BigEndian.PutUint32(head[16:], sum)
-	head = append(head, f.Header...)
+	return append(head, f.Header...), nil
+}
+
+// marshal returns the frame as it goes out. The payload becomes part of it.
+func (f *Frame) marshal() (mem.BufferSlice, error) {
+	head, err := f.head()
+	if err != nil {
+		return nil, err
+	}
 	return append(mem.BufferSlice{mem.SliceBuffer(head)}, f.Take()...), nil
+}
+
+// parts returns the frame as it goes out, in pieces. The payload stays its own.
+func (f *Frame) parts() ([][]byte, error) {
+	head, err := f.head()
+	if err != nil {
+		return nil, err
+	}
+	parts := [][]byte{head}
+	for _, b := range f.Payload {
+		parts = append(parts, b.ReadOnlyData())
+	}
+	return parts, nil
+}
+
+// sizes reads how long the header and the payload are of a frame that begins with
+// head, prefix bytes.
+func sizes(head []byte) (header, payload int, err error) {
+	if string(head[:4]) != magic {
+		return 0, 0, fmt.Errorf("not a frame: it begins with %x", head[:4])
+	}
+	if head[4] != version || head[5]|head[6]|head[7] != 0 {
+		return 0, 0, fmt.Errorf("frame of version %x, known is %d", head[4:8], version)
+	}
+	h, p := binary.BigEndian.Uint32(head[8:]), binary.BigEndian.Uint32(head[12:])
+	if h > MaxHeader || p > MaxPayload {
+		return 0, 0, fmt.Errorf("frame of %d + %d bytes, at most %d + %d are allowed", h, p, MaxHeader, MaxPayload)
+	}
+	return int(h), int(p), nil
+}
+
+// check compares the checksum of a frame with what head says.
+func check(head []byte, sum uint32) error {
+	if want := binary.BigEndian.Uint32(head[16:]); sum != want {
+		return fmt.Errorf("a frame has checksum %08x, not %08x: it was damaged on its way", sum, want)
+	}
+	return nil
+}
+
+// verify is check of the checksum that header and payload have.
+func verify(head, header, payload []byte) error {
+	sum := crc32.Update(crc32.Checksum(head[:16], castagnoli), castagnoli, header)
+	return check(head, crc32.Update(sum, castagnoli, payload))
 }
 
 // unmarshal makes f the frame in data, of which it keeps references.
@@ -80,25 +131,19 @@ func (f *Frame) unmarshal(data mem.BufferSlice) error {
 	if data.CopyTo(head[:]) < prefix {
 		return fmt.Errorf("frame of %d bytes is shorter than its prefix", total)
 	}
-	if string(head[:4]) != magic {
-		return fmt.Errorf("not a frame: it begins with %x", head[:4])
+	h, p, err := sizes(head[:])
+	if err != nil {
+		return err
 	}
-	if head[4] != version || head[5]|head[6]|head[7] != 0 {
-		return fmt.Errorf("frame of version %x, known is %d", head[4:8], version)
-	}
-	h, p := int64(binary.BigEndian.Uint32(head[8:])), int64(binary.BigEndian.Uint32(head[12:]))
-	if h > MaxHeader || p > MaxPayload {
-		return fmt.Errorf("frame of %d + %d bytes, at most %d + %d are allowed", h, p, MaxHeader, MaxPayload)
-	}
-	if int64(total) != prefix+h+p {
+	if total != prefix+h+p {
 		return fmt.Errorf("frame of %d bytes says it has %d", total, prefix+h+p)
 	}
 	header := make([]byte, 0, h)
 	var payload mem.BufferSlice
 	sum := crc32.Checksum(head[:16], castagnoli)
-	at := int64(0) // of the buffer in the frame
+	at := 0 // of the buffer in the frame
 	for _, b := range data {
-		n := int64(b.Len())
+		n := b.Len()
 		if from, to := max(prefix-at, 0), min(prefix+h-at, n); from < to {
 			header = append(header, b.ReadOnlyData()[from:to]...)
 		}
@@ -106,13 +151,13 @@ func (f *Frame) unmarshal(data mem.BufferSlice) error {
 			sum = crc32.Update(sum, castagnoli, b.ReadOnlyData()[from:])
 		}
 		if from := max(prefix+h-at, 0); from < n {
-			payload = append(payload, b.Slice(int(from), int(n)))
+			payload = append(payload, b.Slice(from, n))
 		}
 		at += n
 	}
-	if want := binary.BigEndian.Uint32(head[16:]); sum != want {
+	if err := check(head[:], sum); err != nil {
 		payload.Free()
-		return fmt.Errorf("frame of %d bytes has checksum %08x, not %08x: it was damaged on its way", total, sum, want)
+		return err
 	}
 	f.Free()
 	f.Header, f.Payload = header, payload

@@ -1,0 +1,104 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/peer"
+)
+
+// ServeBulk serves the calls of the services to those who make them with Bulk. l
+// is a Port's listener of that protocol. It ends with ctx, as Serve does.
+func ServeBulk(ctx context.Context, l net.Listener, services ...Service) error {
+	s := bulkServer{services: make(map[string]Service)}
+	for _, service := range services {
+		s.services[service.Name] = service
+	}
+	stop := context.AfterFunc(ctx, func() { l.Close() }) //nolint:errcheck // Accept says so
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		conn, err := l.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				conn.Close() //nolint:errcheck // nobody was served
+			}
+			return nil
+		case err != nil:
+			return fmt.Errorf("rpc: serving %v: %w", l.Addr(), err)
+		}
+		a, ok := conn.(admitted)
+		if !ok {
+			panic(fmt.Sprintf("rpc: bulk calls on a listener of %T", l))
+		}
+		wg.Go(func() {
+			defer a.Close() //nolint:errcheck // nobody is served any more
+			s.serve(ctx, a)
+		})
+	}
+}
+
+type bulkServer struct {
+	services map[string]Service
+}
+
+// serve answers one call after the other, until ctx ends or the peer goes.
+func (s bulkServer) serve(ctx context.Context, conn admitted) {
+	watch(conn.wire.Conn)
+	// The call under way is answered still.
+	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) }) //nolint:errcheck // then it is broken already
+	defer stop()
+	state := conn.ConnectionState()
+	// What is under way may go on for a moment when ctx ends.
+	calls, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })()
+	calls = peer.NewContext(calls, &peer.Peer{Addr: conn.RemoteAddr(), AuthInfo: secureInfo(state)})
+	for {
+		var req Frame
+		conn.SetReadDeadline(time.Now().Add(2 * bulkIdle)) //nolint:errcheck // reading says so
+		if ctx.Err() != nil {
+			return
+		}
+		if _, err := receive(conn, &req); err != nil {
+			return
+		}
+		answer, resp := s.answer(calls, &req)
+		req.Free()
+		conn.SetWriteDeadline(time.Now().Add(DefaultTimeout)) //nolint:errcheck // writing says so
+		err := conn.send(answer, resp)
+		resp.Free()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// answer executes a request. The payload of resp is the answer's.
+func (s bulkServer) answer(ctx context.Context, req *Frame) (answer bulkAnswer, resp *Frame) {
+	none := new(Frame)
+	var call bulkCall
+	if err := Decode(req.Header, &call); err != nil {
+		return bulkAnswer{Refused: err.Error()}, none
+	}
+	do := s.services[call.Service].Calls[call.Method]
+	if do == nil {
+		return bulkAnswer{Refused: fmt.Sprintf("there is no %s of %s", call.Method, call.Service)}, none
+	}
+	ctx, cancel := context.WithTimeout(ctx, min(max(call.Left, 0), DefaultTimeout))
+	defer cancel()
+	req.Header = call.Header
+	resp, err := do(ctx, req)
+	switch {
+	case err == nil:
+		return bulkAnswer{Header: resp.Header}, resp
+	case ctx.Err() == context.DeadlineExceeded:
+		return bulkAnswer{Late: true}, none
+	}
+	return bulkAnswer{Refused: err.Error()}, none
+}
