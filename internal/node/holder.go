@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -48,6 +49,30 @@ func holder(lock *os.File) string {
 	text := make([]byte, 2*unix.PathMax)
 	n, _ := lock.ReadAt(text, 0)
 	return strings.TrimSuffix(string(text[:n]), "\n")
+}
+
+// pointDir is the directory whose lock file says who mounts a cluster at a mount
+// point: such a mount has no data directory.
+func pointDir(point string) string {
+	return filepath.Join(runDir(), "mounts", fmt.Sprintf("%x", sha256.Sum256([]byte(point)))[:16])
+}
+
+// holdPoint takes that directory, until the lock is closed.
+func holdPoint(point string) (lock *os.File, err error) {
+	dir := pointDir(point)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if lock, err = os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600); err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	if err := noteHolder(lock, ""); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return lock, nil
 }
 
 // awaitGoing waits while the data directory at path is held by a process that

@@ -92,6 +92,7 @@ func RunMachine(ctx context.Context, c MachineConfig) (err error) {
 	if len(c.Roles) == 0 {
 		c.Roles = Roles
 	}
+	awaitGoing(ctx, c.Data)
 	m, err := openMachine(ctx, c)
 	if err != nil {
 		return err
@@ -260,7 +261,7 @@ func (m *Machine) mount(ctx, running context.Context) error {
 		if err := awaitGroups(reach, m.fleet); err != nil {
 			return fmt.Errorf("%w: %w", meta.Unavailable, err)
 		}
-		return mountThrough(ctx, running, c, m.service, m.fleet, machineSight{m.view(), m})
+		return mountThrough(ctx, running, c, m.service, m.fleet, machineSight{m.view(), m}, func(string) {})
 	})
 	return err
 }

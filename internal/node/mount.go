@@ -51,6 +51,8 @@ type MountConfig struct {
 func Mount(ctx context.Context, c MountConfig) error {
 	if len(c.Cluster) == 0 {
 		awaitGoing(ctx, c.Data)
+	} else {
+		awaitGoing(ctx, pointDir(c.MountPoint))
 	}
 	if err := fuse.CheckPoint(c.MountPoint, c.Options, slog.Default()); err != nil {
 		return err

@@ -32,6 +32,17 @@ func mountCluster(ctx context.Context, c MountConfig) (err error) {
 	if err != nil {
 		return err
 	}
+	mounted := func(string) {}
+	if lock, err := holdPoint(c.MountPoint); err != nil {
+		slog.Warn("node: a start right after the end of this one may be refused", "err", err)
+	} else {
+		defer lock.Close()
+		mounted = func(point string) {
+			if err := noteHolder(lock, point); err != nil {
+				slog.Warn("node: a start right after the end of this one may be refused", "err", err)
+			}
+		}
+	}
 	var dialled rpc.Conns
 	service, err := dialMeta(keys, &dialled, c.Cluster)
 	if err != nil {
@@ -68,7 +79,7 @@ func mountCluster(ctx context.Context, c MountConfig) (err error) {
 		if err := awaitGroups(reach, machines); err != nil {
 			return fmt.Errorf("the cluster at %v did not answer within %v: %w", c.Cluster, reachWait, err)
 		}
-		return mountThrough(ctx, running, c, service, machines, view{fleet: machines, keys: keys})
+		return mountThrough(ctx, running, c, service, machines, view{fleet: machines, keys: keys}, mounted)
 	})
 	return g.Wait()
 }
@@ -95,7 +106,7 @@ type sight interface {
 }
 
 // mountThrough opens a session and mounts.
-func mountThrough(ctx, running context.Context, c MountConfig, service *metaService, machines *fleet.Fleet, sees sight) (err error) {
+func mountThrough(ctx, running context.Context, c MountConfig, service *metaService, machines *fleet.Fleet, sees sight, mounted func(string)) (err error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return err
@@ -129,7 +140,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 
 	f := front{
 		tree: u.FS, locks: u.locks, named: u.named, cluster: sees, nodes: sees, node: host, services: here,
-		session: here.Session, mounted: func(string) {},
+		session: here.Session, mounted: mounted,
 	}
 	err = f.serve(ctx, above, c)
 	stopTree()

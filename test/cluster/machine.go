@@ -77,6 +77,16 @@ func (m *Machine) Kill(tb testing.TB) {
 	}
 }
 
+// KillAgain kills it and starts it once more at once, as a supervisor does that
+// does not wait for what is left of it.
+func (m *Machine) KillAgain(tb testing.TB) {
+	tb.Helper()
+	p := m.proc
+	m.signal(tb, syscall.SIGKILL)
+	m.Again(tb)
+	<-p.done
+}
+
 // Refused starts it, expects that it ends by itself, and returns how.
 func (m *Machine) Refused(tb testing.TB) Result {
 	tb.Helper()

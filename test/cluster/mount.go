@@ -85,6 +85,16 @@ func (m *Mount) Kill(tb testing.TB) {
 	}
 }
 
+// KillAgain kills it and starts it once more at once, as a supervisor does that
+// does not wait for what is left of it.
+func (m *Mount) KillAgain(tb testing.TB) {
+	tb.Helper()
+	p := m.proc
+	m.signal(tb, syscall.SIGKILL)
+	m.Again(tb)
+	<-p.done
+}
+
 // Pause stops the process where it is, as a machine that hangs does, until Resume.
 func (m *Mount) Pause(tb testing.TB) {
 	tb.Helper()

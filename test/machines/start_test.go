@@ -1,6 +1,7 @@
 package machines
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,6 +30,22 @@ func TestOneMachine(t *testing.T) {
 	cluster.DropCaches(t)
 	files.Check(t, "after a stop")
 	c.AwaitHealth(t, "ok", repairLimit)
+}
+
+// TestKillAgain kills a mount and a machine and starts each in the same moment,
+// while the one before still lets go of what it had.
+func TestKillAgain(t *testing.T) {
+	cluster.NeedFuse(t)
+	c := cluster.FoundedLocal(t, "2+1", cluster.Spec{Flags: threeDisks(t)})
+	m := c.Mount(t)
+	for i := range 8 {
+		// Memory and open connections take time to give back.
+		if err := os.WriteFile(m.Path(fmt.Sprint("f", i)), make([]byte, 64<<20), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		m.KillAgain(t)
+		c.Machines[0].KillAgain(t)
+	}
 }
 
 // threeDisks are the flags of a machine that has three stores.
