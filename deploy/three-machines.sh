@@ -93,6 +93,11 @@ end() { # end NAME SIGNAL
 }
 
 first() { on a dosctl --data "$dir/machine/a/data" "$@"; }
+token() { # for a machine, in a file that only root reads: arguments are no secret
+  mkdir -p "$dir/machine/$1"
+  echo "a# dosctl token create >token"
+  (umask 077; first token create >"$dir/machine/$1/token")
+}
 begun() { first status 2>/dev/null; }
 whole() { [[ $(ctl status --long 2>/dev/null | head -1) == "health ok" ]]; }
 voters() { ctl status --long 2>/dev/null | grep "^meta .* members $1 alive $1 "; }
@@ -106,8 +111,10 @@ up() {
   start a --bootstrap --ec "$ec"
   await "the cluster" begun
   say "the others join it, each with a token: dosctl token create"
-  start b --join "$(first token create)"
-  start c --join "$(first token create)"
+  token b
+  start b --join "@$dir/machine/b/token"
+  token c
+  start c --join "@$dir/machine/c/token"
   say "an identity for who mounts and administers: dosctl login"
   first token create --client --rights admin | ctl login -
   say "two mounts"
@@ -128,7 +135,8 @@ status() {
 }
 
 join() {
-  start "$1" --join "$(first token create)"
+  token "$1"
+  start "$1" --join "@$dir/machine/$1/token"
   await "machine $1 in the list" listed "$1"
   ctl node list
 }
@@ -137,7 +145,7 @@ drain() {
   ctl node drain "$1"
   await "nothing on machine $1" empty "$1"
   ctl node remove "$1"
-  end "$1" TERM
+  await "the end of $1" stopped "$1"
   rm -rf "${dir:?}/machine/$1"
   ip netns del "$ns$1"
   ctl node list

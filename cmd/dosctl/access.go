@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -91,22 +90,12 @@ func deleteToken(ctx context.Context, c command, client *admin.Client) error {
 	return client.DeleteToken(ctx, c.args[0])
 }
 
-// tokenMax bounds what is read of a token in bytes.
-const tokenMax = 4 << 10
-
 func login(ctx context.Context, c command) error {
-	token, name := c.args[0], c.flags.name
-	if token == "-" {
-		text, err := io.ReadAll(io.LimitReader(os.Stdin, tokenMax))
-		if err != nil {
-			return err
-		}
-		token = string(text)
-	}
+	name := c.flags.name
 	if name == "" {
 		name = ownName()
 	}
-	if err := node.Login(ctx, strings.TrimSpace(token), name, c.identity); err != nil {
+	if err := node.Login(ctx, c.args[0], name, c.identity); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.out, "%s proves now that this is %s\n", c.identity, name)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"dos/internal/admin"
@@ -24,6 +25,7 @@ var dataVerbs = []verb{
 	{name: "replace", args: []string{"STORE"}, run: ask(replace)},
 	{name: "dump", args: []string{"FILE"}, run: ask(dump)},
 	{name: "restore", args: []string{"FILE"}, run: restore},
+	{name: "recover", flags: []string{"salvage", "yes"}, run: recoverGroup},
 }
 
 // status reads it from a mount if there is one: that needs no identity.
@@ -160,7 +162,44 @@ func restore(ctx context.Context, c command) error {
 		return err
 	}
 	fmt.Fprintln(c.out, "restored: the tree is as it was when the dump was made.")
-	fmt.Fprintln(c.out, "The next dosmount deletes data that was written since, for nothing names it any more;")
+	fmt.Fprintln(c.out, "The next start deletes data that was written since, for nothing names it any more;")
 	fmt.Fprintln(c.out, "if you kept the old meta folder and want to go back to it, do so before.")
+	fmt.Fprintln(c.out, "If this is a machine of a cluster, then start the others without their meta folders.")
 	return nil
 }
+
+// recoverGroup says first what it would do: there is no way back.
+func recoverGroup(ctx context.Context, c command) error {
+	if c.data == "" {
+		return wrong("recover works on a machine's directory on which no dos runs: --data DIR")
+	}
+	s, err := node.Inspect(ctx, c.data, c.flags.salvage)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "machine %s has the metadata up to entry %d; those with a vote were %s\n", s.Name, s.Last, strings.Join(s.Voters, ", "))
+	if !c.flags.yes {
+		fmt.Fprint(c.out, recoverWarning)
+		return errors.New("nothing was done: say --yes if that is what you want")
+	}
+	if err := node.Recover(ctx, c.data, c.flags.salvage); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, recovered, s.Name)
+	return nil
+}
+
+const recoverWarning = `
+dosctl recover makes this machine the only one with metadata. It is for a cluster
+that lost most of those with a vote, for good. What this one had not got by then is
+lost: where several have survived, do it on the one with the highest entry, and on
+no other. Do not do it while the others may come back: they would be a cluster of
+their own. If this directory is the last copy, copy it first.
+
+`
+
+const recovered = `machine %s is the only one with metadata now. Start its dosd, and then, for each
+machine that is gone: dosctl identity revoke NAME --node, and join it again under its
+name with an empty --data and a new token, or else dosctl node drain and remove it.
+Other survivors just start: they get what this one has.
+`

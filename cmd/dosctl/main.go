@@ -26,10 +26,12 @@ const usage = `usage: dosctl [flags] VERB …
   scrub               read every record of every store now, and mend what is bad
   replace STORE       give up what a lost store had, if it will not come back
   dump FILE           copy the metadata; restore FILE makes DIR/meta anew from it
+  recover [--yes]     go on with what the machine of --data DIR has of the metadata,
+                      when most of the machines that had it are gone for good
   node list | node drain|resume|remove NAME          the machines of a cluster
   token create [NAME] [--client [--rights ro|rw|admin]] [--ttl 1h]
   token list | token delete HASH                     who may join
-  login TOKEN|- [--name NAME]                        join as a client
+  login TOKEN|@FILE|- [--name NAME]                  join as a client
   identity list | identity revoke NAME [--node]      who has joined
   authority rotate [--now]                           replace the cluster's authority
 
@@ -86,7 +88,7 @@ var verbs = slices.Concat(dataVerbs, nodeVerbs, accessVerbs)
 
 // flags are those that go with some verbs only.
 type flags struct {
-	json, long, verify, salvage, follow, node, client, now bool
+	json, long, verify, salvage, follow, node, client, now, yes bool
 
 	rights, name string
 	ttl          duration
@@ -106,6 +108,7 @@ func run(ctx context.Context, args []string, out, errout io.Writer) error {
 	set.BoolVar(&c.flags.node, "node", false, "")
 	set.BoolVar(&c.flags.client, "client", false, "")
 	set.BoolVar(&c.flags.now, "now", false, "")
+	set.BoolVar(&c.flags.yes, "yes", false, "")
 	set.StringVar(&c.flags.rights, "rights", "", "")
 	set.StringVar(&c.flags.name, "name", "", "")
 	set.Var(&c.flags.ttl, "ttl", "")

@@ -55,6 +55,6 @@ func remove(ctx context.Context, c command, client *admin.Client) error {
 	if err := client.Remove(ctx, name); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.out, "%s is no machine of the cluster any more: stop its dosd; its data directory can be deleted\n", name)
+	fmt.Fprintf(c.out, "%s is no machine of the cluster any more: its dosd ends by itself; its data directory can be deleted\n", name)
 	return nil
 }

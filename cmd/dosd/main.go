@@ -25,13 +25,14 @@ const usage = `usage: dosd --data DIR --listen HOST:PORT [flags]
 
 Runs this machine as a part of a cluster until SIGINT or SIGTERM. The first
 machine founds the cluster (--bootstrap), the others join it with a token that
-dosctl token create prints (--join). Afterwards the same command starts the
+dosctl token create prints (--join; of TOKEN as an argument others on the machine
+can see it, of @FILE or - for standard input not). Afterwards the same command starts the
 machine again. Everything between machines goes over the one TLS port.
 
 %s
 example:
   dosd --data /srv/dos --listen 10.0.0.1:7600 --bootstrap
-  dosd --data /srv/dos --listen 10.0.0.2:7600 --join "$(cat token)"
+  dosd --data /srv/dos --listen 10.0.0.2:7600 --join @token
 `
 
 // errUsage marks what the user has to put right in the command line.
@@ -84,7 +85,7 @@ func parse(args []string, stdout io.Writer) (*node.MachineConfig, error) {
 	flags.StringArrayVar(&labels, "label", nil, "`K=V`, for people and for tasks")
 	flags.BoolVar(&c.Bootstrap, "bootstrap", false, "found a cluster if DIR is new; take over an embedded one")
 	flags.StringVar(&code, "ec", "", "erasure code `K+M` of a new cluster (default 4+2)")
-	flags.StringVar(&c.Join, "join", "", "join the cluster that gave `TOKEN` if DIR is new")
+	flags.StringVar(&c.Join, "join", "", "join the cluster that gave `TOKEN`, or @FILE or -, if DIR is new")
 	flags.StringVar(&c.Mount, "mount", "", "mount the tree at `MOUNTPOINT` too, for the machine's tasks")
 	flags.StringVar(&c.Debug, "debug", "", "serve profiles (net/http/pprof) on `ADDR`; off by default")
 	flags.BoolVar(&version, "version", false, "print the version")

@@ -129,7 +129,10 @@ func mayUse(t metatrust.Token, w trust.Wish) error {
 	case !t.Node && w.Node:
 		return refuse(nil, "the token is for a client (dosctl login), not for a machine")
 	case t.Name != "" && t.Name != w.Name:
-		return refuse(nil, "the token is for the name %s, not for %s", t.Name, w.Name)
+		if !w.Node {
+			return refuse(nil, "the token is for the name %s, not for %s: dosctl login TOKEN --name %s", t.Name, w.Name, t.Name)
+		}
+		return refuse(nil, "the token is for the name %s, not for %s: dosd … --name %s", t.Name, w.Name, t.Name)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"os"
 	"time"
 
 	"dos/chunk"
@@ -254,19 +255,39 @@ func FsckOffline(ctx context.Context, data string, o FsckOptions, to admin.Repor
 }
 
 // Restore makes the metadata of a data directory anew from a dump. The
-// directory's metadata must be gone: nothing is overwritten.
+// directory's metadata must be gone: nothing is overwritten. That of a machine
+// is made the only one of its cluster.
 func Restore(ctx context.Context, data string, from io.Reader) (err error) {
 	awaitGoing(ctx, data)
-	d, err := openData(data, chunk.Code{}, false)
+	d, _, err := takeData(data, false, func(*dataDir) error { return nil })
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
+	c := replica.Config{Dir: d.meta(), ID: nodeName, Machine: metanode.Machine()}
+	if d.node != "" {
+		if c.ID, err = replica.MemberID(d.meta(), d.node); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Lstat(d.meta()); !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s is there, and nothing is overwritten: move it away first (%w)", d.meta(), os.ErrExist)
+	}
 	// First, so that a crash on the way does not leave metadata without it.
 	if err := d.noteRestored(); err != nil {
 		return err
 	}
-	return replica.Restore(replica.Config{Dir: d.meta(), ID: nodeName, Machine: metanode.Machine()}, from)
+	if err := replica.Restore(c, from); err != nil || d.node == "" {
+		return err
+	}
+	member, err := metanode.Open(c)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(skipStripes(ctx, member), member.Close()); err != nil {
+		return err
+	}
+	return d.forgetRestored()
 }
 
 // stripesSkipped is more stripes than anybody writes between a dump and the

@@ -18,9 +18,10 @@ import (
 	"dos/meta/client"
 )
 
-// Login asks for a client's identity with a token, and keeps it in a file.
+// Login asks for a client's identity with a token (trust.ReadToken), and keeps it
+// in a file.
 func Login(ctx context.Context, token, name, file string) error {
-	t, err := trust.ParseToken(token)
+	t, err := trust.ReadToken(token, os.Stdin)
 	if err != nil {
 		return err
 	}

@@ -56,7 +56,7 @@ type MachineConfig struct {
 
 	Bootstrap bool       // found a cluster if Data is new, or take over an embedded one
 	Code      chunk.Code // of a new cluster; 4+2
-	Join      string     // a token: join its cluster if Data is new
+	Join      string     // a token (trust.ReadToken): join its cluster if Data is new
 
 	Mount string // where the tree is mounted, for the machine's tasks; nowhere
 

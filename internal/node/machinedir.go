@@ -41,9 +41,13 @@ func openMachineData(ctx context.Context, c MachineConfig) (*dataDir, error) {
 	if err != nil {
 		return nil, err
 	}
+	restored, err := d.wasRestored()
 	switch {
+	case err != nil:
 	case d.wasRemoved():
 		err = d.removed()
+	case restored && d.node != "":
+		err = fmt.Errorf("dosctl restore of %s was cut short: remove %s and do it again", c.Data, d.meta())
 	case fresh && c.Bootstrap:
 		err = d.found(c)
 	case fresh:
@@ -154,7 +158,7 @@ func (d *dataDir) begin(ctx context.Context, authority []byte, keys *trust.Keyri
 // join asks for an identity and makes the directory that of a machine of the
 // cluster which gave it.
 func (d *dataDir) join(ctx context.Context, c MachineConfig) error {
-	token, err := trust.ParseToken(c.Join)
+	token, err := trust.ReadToken(c.Join, os.Stdin)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,9 @@ import (
 	"encoding/base32"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"strings"
 )
 
@@ -54,6 +56,31 @@ func ParseToken(text string) (Token, error) {
 		return Token{}, fmt.Errorf("join token: the secret is not whole; was it cut?")
 	}
 	return t, nil
+}
+
+// tokenMax bounds what is read of a token in bytes.
+const tokenMax = 4 << 10
+
+// ReadToken takes a token as a command line has it: its text, which everybody on
+// the machine can see then, or @FILE, or - for what stdin has.
+func ReadToken(arg string, stdin io.Reader) (Token, error) {
+	name, file := strings.CutPrefix(arg, "@")
+	switch {
+	case file:
+		f, err := os.Open(name)
+		if err != nil {
+			return Token{}, fmt.Errorf("join token: %w", err)
+		}
+		defer f.Close()
+		stdin = f
+	case arg != "-":
+		return ParseToken(arg)
+	}
+	text, err := io.ReadAll(io.LimitReader(stdin, tokenMax))
+	if err != nil {
+		return Token{}, fmt.Errorf("join token: %w", err)
+	}
+	return ParseToken(string(text))
 }
 
 // HashSecret is what is stored of a token's secret. The secret has more entropy

@@ -520,6 +520,26 @@ func TestBadTokens(t *testing.T) {
 	}
 }
 
+// A token may be where others cannot see it.
+func TestReadToken(t *testing.T) {
+	good := NewToken("host:7000", strings.Repeat("0a", 32))
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(good.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, arg := range []string{good.String(), "@" + file, "-"} {
+		if got, err := ReadToken(arg, strings.NewReader(good.String()+"\n")); err != nil || got != good {
+			t.Errorf("%q: %v, %v", arg, got, err)
+		}
+	}
+	if _, err := ReadToken("@"+file+"x", nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no such file: %v", err)
+	}
+	if _, err := ReadToken("-", io.MultiReader(strings.NewReader(strings.Repeat("x", tokenMax)), strings.NewReader(good.String()))); err == nil {
+		t.Error("a token after much else was found")
+	}
+}
+
 func FuzzReceive(f *testing.F) {
 	f.Add(append(binary.BigEndian.AppendUint32(nil, 17), `{"secret":"abcd"}`...))
 	f.Fuzz(func(t *testing.T, b []byte) {

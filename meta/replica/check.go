@@ -96,7 +96,7 @@ func consistent(applied, snapshot, first, last, acked uint64) error {
 	case applied > max(last, snapshot):
 		return fmt.Errorf("the state is at %d and the log ends at %d: the log has lost entries: %w", applied, max(last, snapshot), meta.Lost)
 	case acked == ^uint64(0):
-		return fmt.Errorf("the record of what was acknowledged is damaged: the log cannot prove itself whole: %w", meta.Lost)
+		return fmt.Errorf("the record of what was acknowledged is damaged, or the group was made anew without this member: the log cannot prove itself whole: %w", meta.Lost)
 	case acked > max(last, snapshot):
 		return fmt.Errorf("entry %d was acknowledged and the log ends at %d: the log has lost entries: %w", acked, max(last, snapshot), meta.Lost)
 	}

@@ -241,6 +241,21 @@ func (f *fsm) restore(data io.Reader) error {
 	return nil
 }
 
+// needs returns a function that says whether the state has an entry of the log.
+// After a state from the leader has taken the place of the old one, Raft empties
+// the log first of all: that one belonged to the old one.
+func (f *fsm) needs() func(index uint64) bool {
+	of := f.current().generation
+	return func(index uint64) bool {
+		s := f.current()
+		if s.generation != of {
+			of = s.generation
+			return false
+		}
+		return index <= s.position().index
+	}
+}
+
 // stop closes the state, and if it was sound to the end records a snapshot at
 // its end: all of it is in tables then, and the next start need not apply
 // anything again.

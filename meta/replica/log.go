@@ -27,6 +27,9 @@ type logs struct {
 	index  *metadb.BoltMetaDB
 	acked  *acked
 	fatal  func(error)
+	// needed says whether the state has an entry from this log, so that the log may
+	// not get another in its place; nil before the two are known to fit each other.
+	needed func(index uint64) bool
 
 	began   atomic.Int64  // when the write under way began, in ns on our own clock; 0 if none is
 	highest atomic.Uint64 // the last index that was acknowledged
@@ -111,10 +114,19 @@ const entryOverhead = 48
 
 // DeleteRange cuts the log. When its end goes, because a new leader says
 // otherwise, what was acknowledged of it goes first, or the next start would
-// miss it.
+// miss it. What was applied does not go: then the group was made anew without this
+// member (see Recover), and the state here is of another history. The member ends,
+// and its directory is not to be used again.
 func (l *logs) DeleteRange(from, to uint64) error {
 	last, err := l.LastIndex()
 	if err != nil {
+		return err
+	}
+	if l.needed != nil && to >= last && l.needed(from) {
+		err := fmt.Errorf("entry %d was applied here and the group has another: it was made anew without this member: %w", from, meta.Lost)
+		if l.fatal != nil {
+			l.fatal(errors.Join(err, l.forsake()))
+		}
 		return err
 	}
 	if to >= last && from <= l.highest.Load() {

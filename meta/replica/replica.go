@@ -214,6 +214,7 @@ func (r *Replica) startRaft() error {
 			return fmt.Errorf("replica: making a new group: %w", err)
 		}
 	}
+	r.logs.needed = r.fsm.needs()
 	node, err := raft.NewRaft(c, r.fsm, r.logs, r.logs.stable, r.snap, trans)
 	if err != nil {
 		return fmt.Errorf("replica: starting: %w", err)

@@ -42,7 +42,7 @@ func (s Status) Advice() []string {
 		case m.moving() && !m.down():
 			say("machine %s is being emptied, %s left: then dosctl node remove %s", m.Name, count(m.Left, "shard"), m.Name)
 		case m.drained():
-			say("machine %s is empty: dosctl node remove %s, then stop its dosd; or dosctl node resume %s", m.Name, m.Name, m.Name)
+			say("machine %s is empty: dosctl node remove %s, which ends its dosd; or dosctl node resume %s", m.Name, m.Name, m.Name)
 		}
 	}
 	if s.Worst > m && s.Spare > 0 && len(s.Machines) > 1 {
