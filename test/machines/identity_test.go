@@ -1,8 +1,10 @@
 package machines
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"dos/test/cluster"
@@ -38,8 +40,8 @@ func TestLostIdentity(t *testing.T) {
 		}
 	}
 
-	segment := filepath.Join(disk, "store", "segment-00000001")
-	before, err := os.Stat(segment)
+	whose := filepath.Join(disk, "store", "identity")
+	before, err := os.Stat(whose)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,11 +54,17 @@ func TestLostIdentity(t *testing.T) {
 	}
 	c.Machines = c.Machines[:1]
 	spec.Name = b.Name
-	c.Join(t, spec)
+	now := c.Join(t, spec)
+	cluster.Await(t, statusAge, func() error {
+		if r := c.Ctl(t, "node", "list"); r.Code != 0 || !strings.Contains(r.Stdout, "up     "+now.Addr) {
+			return fmt.Errorf("exit status %d, want %s at %s\n%s%s", r.Code, now.Name, now.Addr, r.Stdout, r.Stderr)
+		}
+		return nil
+	})
 	awaitStores(t, c, 2)
 	c.AwaitHealth(t, "ok", repairLimit)
 	files.Check(t, "a machine joined again with its disk")
-	if now, err := os.Stat(segment); err != nil || !os.SameFile(before, now) {
+	if after, err := os.Stat(whose); err != nil || !os.SameFile(before, after) {
 		t.Errorf("the store was not used again: %v", err)
 	}
 	fsck(t, c)
