@@ -77,35 +77,35 @@ var manual = procfs.Help{
 	Topics: []procfs.Topic{
 		{Name: "NAME", Text: "a lock: opening makes it, flock(1) and flock(2) lock it, closing or dying frees it.\n" +
 			"It is gone when nobody has it and nothing is set. Reading says who has it.", Examples: []string{
-			"flock locks/deploy echo mine",
-			"flock -n locks/deploy echo mine || echo busy",
-			"exec 9<>locks/deploy; flock 9; cat locks/deploy 9>&-; exec 9>&-",
+			"flock /dos/locks/deploy echo mine",
+			"flock -n /dos/locks/deploy echo mine || echo busy",
+			"exec 9<>/dos/locks/deploy; flock 9; cat /dos/locks/deploy 9>&-; exec 9>&-",
 		}},
-		{Name: "DIR/NAME", Text: "the same in a directory, which mkdir makes and rmdir removes", Examples: []string{"mkdir locks/site; flock locks/site/deploy echo mine; rmdir locks/site"}},
+		{Name: "DIR/NAME", Text: "the same in a directory, which mkdir makes and rmdir removes", Examples: []string{"mkdir /dos/locks/site; flock /dos/locks/site/deploy echo mine; rmdir /dos/locks/site"}},
 		{Name: "acquire", Text: "written to a lock, waits like flock; `try` does not wait; `release` gives up", Examples: []string{
-			"exec 9<>locks/deploy; echo acquire >&9; echo release >&9; exec 9>&-",
-			"exec 9<>locks/deploy; echo 'try shared' >&9; exec 9>&-",
+			"exec 9<>/dos/locks/deploy; echo acquire >&9; echo release >&9; exec 9>&-",
+			"exec 9<>/dos/locks/deploy; echo 'try shared' >&9; exec 9>&-",
 		}},
 		{Name: "id", Text: "with an id the lock belongs to the id for its time to live, not to the descriptor", Examples: []string{
-			"echo 'acquire id job7 ttl 60s' >locks/nightly",
-			"echo 'renew job7' >locks/nightly",
-			"echo 'release job7' >locks/nightly",
+			"echo 'acquire id job7 ttl 60s' >/dos/locks/nightly",
+			"echo 'renew job7' >/dos/locks/nightly",
+			"echo 'release job7' >/dos/locks/nightly",
 		}},
 		{Name: "settings", Text: "limit N: so many may have it; delay D: so long nobody gets it after a holder was lost;\n" +
 			"value TEXT: for elections; 0 or nothing resets; rm resets all", Examples: []string{
-			"echo 'limit 3' >locks/slots; rm locks/slots",
-			"echo 'delay 10s' >locks/leader; echo 'value node-a' >locks/leader; rm locks/leader",
+			"echo 'limit 3' >/dos/locks/slots; rm /dos/locks/slots",
+			"echo 'delay 10s' >/dos/locks/leader; echo 'value node-a' >/dos/locks/leader; rm /dos/locks/leader",
 		}},
 		{Name: "onloss", Text: "SIGNAL: sent to whoever opened the descriptor, when what it has is lost", Examples: []string{
-			"exec 9<>locks/deploy; flock 9; echo 'onloss TERM' >&9; exec 9>&-",
+			"exec 9<>/dos/locks/deploy; flock 9; echo 'onloss TERM' >&9; exec 9>&-",
 		}},
-		{Name: "break", Text: "takes the lock from whoever has it; for root", Examples: []string{"echo break >locks/deploy"}},
+		{Name: "break", Text: "takes the lock from whoever has it; for root", Examples: []string{"echo break >/dos/locks/deploy"}},
 		{Name: ".hold/NAME", Text: "open waits for the lock, read gives the token, close frees it;\n" +
-			".hold/NAME@5s waits 5 s, @0 does not wait", Examples: []string{"(read -r token; echo $token) <locks/.hold/deploy"}},
-		{Name: ".watch/NAME", Text: "a line for each change: held token=18 node=…, free, lost, value …", Examples: []string{"timeout 1 cat locks/.watch/deploy"}},
+			".hold/NAME@5s waits 5 s, @0 does not wait", Examples: []string{"(read -r token; echo $token) </dos/locks/.hold/deploy"}},
+		{Name: ".watch/NAME", Text: "a line for each change: held token=18 node=…, free, lost, value …", Examples: []string{"timeout 1 cat /dos/locks/.watch/deploy"}},
 		{Name: "fence", Text: "a file with user.dos.fence changes only through a mount that has the lock, by a\n" +
 			"grant with that token or a later one, or that had it last; else ESTALE", Examples: []string{
-			"(read -r token; setfattr -n user.dos.fence -v x:$token FILE; echo done >FILE) <locks/.hold/x",
+			"(read -r token; setfattr -n user.dos.fence -v x:$token FILE; echo done >FILE) </dos/locks/.hold/x",
 		}},
 	},
 }
