@@ -173,7 +173,7 @@ func rotate(ctx context.Context, c command, client *admin.Client) error {
 		}
 		if waiting != said {
 			said = waiting
-			fmt.Fprintf(c.out, "waiting for %s (--now turns out who does not come)\n", waiting)
+			fmt.Fprintf(c.out, "waiting for %s: each renews when it runs; who is gone for good: dosctl identity revoke NAME, with --node a machine; --now turns all of them out\n", waiting)
 		}
 		pause := time.NewTimer(rotateEvery)
 		select {

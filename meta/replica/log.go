@@ -4,14 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/metadb"
@@ -156,37 +153,6 @@ func (l *logs) last() uint64 {
 		return 0
 	}
 	return last
-}
-
-// raftLogger passes on what the libraries say: errors, and for a group of
-// several also warnings (alone, each start would warn of an election). Once quit
-// is closed everything that is given up is an error to them, and to nobody else.
-func raftLogger(log *slog.Logger, warnings bool, quit <-chan struct{}) hclog.Logger {
-	level := hclog.Error
-	if warnings {
-		level = hclog.Warn
-	}
-	return hclog.New(&hclog.LoggerOptions{Level: level, DisableTime: true, Output: lineLogger{log, quit}})
-}
-
-type lineLogger struct {
-	log  *slog.Logger
-	quit <-chan struct{}
-}
-
-func (l lineLogger) Write(p []byte) (int, error) {
-	select {
-	case <-l.quit:
-		return len(p), nil
-	default:
-	}
-	line := strings.TrimSpace(string(p))
-	if rest, ok := strings.CutPrefix(line, "[ERROR]"); ok {
-		l.log.Error("raft: " + strings.TrimSpace(rest))
-	} else {
-		l.log.Warn("raft: " + strings.TrimSpace(strings.TrimPrefix(line, "[WARN]")))
-	}
-	return len(p), nil
 }
 
 var _ raft.MonotonicLogStore = (*logs)(nil)

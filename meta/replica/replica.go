@@ -25,6 +25,16 @@
 // a follower which gets the whole state from the leader swaps to it and records
 // the snapshot in one atomic step.
 //
+// # What is checked
+//
+// Entries carry seals (seal.go), tables their checksums, and current, acked and
+// snapshots one each: damage is found at Open, or when it is read. Raft's term and
+// vote are in raft-wal's Bolt file, which has checksums on its two meta pages
+// alone. A bit that flips there makes the file unreadable, which is Lost, or
+// changes a number unseen: a member might then vote twice in one term, which
+// does harm only if two candidates get a majority by it in the very same one. The
+// term is held to be at least that of the snapshot.
+//
 // # The directory
 //
 //	DIR/lock      held while a process uses the directory
