@@ -31,6 +31,8 @@ const usage = `usage: dosctl [flags] VERB …
   node list | node drain|resume|remove NAME          the machines of a cluster
   token create [NAME] [--client [--rights ro|rw|admin]] [--ttl 1h]
   token list | token delete HASH                     who may join
+  kv get|put|del|scan|watch TABLE/KEY [--only VERSION] [--ttl 1h] [--after REVISION]
+  kv txn              values in tables; put and txn read the value, or the steps
   login TOKEN|@FILE|- [--name NAME]                  join as a client
   identity list | identity revoke NAME [--node]      who has joined
   authority rotate [--now]                           replace the cluster's authority
@@ -71,6 +73,7 @@ type command struct {
 	where
 	flags  flags
 	args   []string // after the verb
+	in     io.Reader
 	out    io.Writer
 	errout io.Writer
 }
@@ -84,7 +87,7 @@ type verb struct {
 }
 
 // verbs lists them all, each group in a file of its own.
-var verbs = slices.Concat(dataVerbs, nodeVerbs, accessVerbs)
+var verbs = slices.Concat(dataVerbs, kvVerbs, nodeVerbs, accessVerbs)
 
 // flags are those that go with some verbs only.
 type flags struct {
@@ -92,10 +95,11 @@ type flags struct {
 
 	rights, name string
 	ttl          duration
+	only, after  version
 }
 
 func run(ctx context.Context, args []string, out, errout io.Writer) error {
-	c := command{out: out, errout: errout}
+	c := command{in: os.Stdin, out: out, errout: errout}
 	var version bool
 	set := pflag.NewFlagSet("dosctl", pflag.ContinueOnError)
 	set.Usage = func() {}
@@ -112,6 +116,8 @@ func run(ctx context.Context, args []string, out, errout io.Writer) error {
 	set.StringVar(&c.flags.rights, "rights", "", "")
 	set.StringVar(&c.flags.name, "name", "", "")
 	set.Var(&c.flags.ttl, "ttl", "")
+	set.Var(&c.flags.only, "only", "")
+	set.Var(&c.flags.after, "after", "")
 	set.BoolVar(&version, "version", false, "")
 	err := set.Parse(args)
 	switch {

@@ -8,6 +8,7 @@
 //	POST /fsck?data=BOOL     a stream of JSON objects, one a line: Events; the last has Done set
 //	POST /scrub              likewise
 //	GET  /dump               the metadata, in the format of meta/replica
+//	POST /meta               one request to the metadata service and its reply, as bytes
 //	POST /replace?store=N    gives up what a lost store had; no body in the answer
 //
 // and of a cluster of machines
@@ -41,6 +42,7 @@ import (
 // Services are what can be asked of a dos. What is nil cannot be.
 type Services struct {
 	Data     Data
+	Meta     Meta
 	Machines Machines
 	Access   Access
 }
@@ -50,6 +52,9 @@ func Handler(s Services) http.Handler {
 	h := handler{http.NewServeMux()}
 	if s.Data != nil {
 		h.data(s.Data)
+	}
+	if s.Meta != nil {
+		h.meta(s.Meta)
 	}
 	if s.Machines != nil {
 		h.machines(s.Machines)

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -172,8 +173,13 @@ func (c *Client) follow(ctx context.Context, verb string, args url.Values, to Re
 }
 
 func (c *Client) do(ctx context.Context, method, verb string, args url.Values) (io.ReadCloser, error) {
+	return c.send(ctx, method, verb, args, nil)
+}
+
+// send is do with a body.
+func (c *Client) send(ctx context.Context, method, verb string, args url.Values, request []byte) (io.ReadCloser, error) {
 	u := url.URL{Scheme: "http", Host: "dos", Path: "/" + verb, RawQuery: args.Encode()}
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(request))
 	if err != nil {
 		return nil, err
 	}

@@ -131,7 +131,7 @@ func (f *front) serve(ctx, running context.Context, c MountConfig) error {
 		cfg.Special.Mount("cluster", cluster.New(f.cluster, cluster.Self{Node: f.node, Session: f.session, Error: &f.last}))
 		cfg.Special.Mount("locks", locks.New(f.named, f.node))
 		cfg.Special.Mount("nodes", nodes.New(f.nodes))
-		cfg.Special.Mount("kv", kv.New(client.KV{Caller: f.services}, nil))
+		cfg.Special.Mount("kv", kv.New(client.KV{Caller: f.services}, map[string]kv.May{"fence": kv.Anyone}))
 	}
 	server, err := fuse.Mount(ctx, cfg)
 	if err != nil {
@@ -195,7 +195,7 @@ func (e *Embedded) serveAdmin(ctx context.Context) error {
 		slog.Warn("node: dosctl will need --data", "err", err)
 		remove = func() error { return nil }
 	}
-	err = serveHTTP(ctx, l, admin.Handler(admin.Services{Data: administration{e}}))
+	err = serveHTTP(ctx, l, admin.Handler(admin.Services{Data: administration{e}, Meta: executor{e.meta}}))
 	return errors.Join(err, remove(), os.Remove(e.data.sock()))
 }
 

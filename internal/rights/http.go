@@ -18,6 +18,7 @@ var Admin = Methods{
 	"/scrub":   trust.Admin,
 	"/replace": trust.Admin,
 	"/dump":    never,
+	"/meta":    never, // with an identity it is asked for itself
 
 	"/drain":      trust.Admin,
 	"/remove":     trust.Admin,

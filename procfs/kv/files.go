@@ -140,6 +140,9 @@ func (t *transaction) say(ctx context.Context, line string) (string, error) {
 			step.Args[0] = t.table + "/" + object
 		}
 	}
+	if verb != "put" && data == "" {
+		step.Data = nil
+	}
 	if verb == "if" || verb == "del" {
 		step.Args, step.Data = append(step.Args, strings.Fields(data)...), nil
 	}

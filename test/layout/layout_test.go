@@ -77,7 +77,7 @@ var may = map[string][]string{
 
 	"cmd/dosmount": {"chunk", "fuse", "internal/"},
 	"cmd/dosd":     {"chunk", "internal/"},
-	"cmd/dosctl":   {"internal/", "meta", "procfs/cluster"},
+	"cmd/dosctl":   {"internal/", "meta", "meta/client", "meta/kv", "meta/txn", "procfs/cluster"},
 
 	"bench":         {},
 	"test/cluster":  {},
