@@ -93,22 +93,25 @@ func TestLinearizable(t *testing.T) {
 	rnd := random(t)
 	c := three(t, cluster.FoundedLocal, "2+1")
 	mounts := []*cluster.Mount{c.Mount(t), c.Mount(t)}
-	if err := os.Mkdir(mounts[0].Path("names"), 0o755); err != nil {
-		t.Fatal(err)
+	for _, dir := range []string{"names", "kv/t"} {
+		if err := os.Mkdir(mounts[0].Path(dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for i := range linearNames {
 		if err := os.WriteFile(mounts[0].Path(fmt.Sprint("register", i)), make([]byte, 8), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+	versions := new(seen)
 	for _, test := range []struct {
 		name  string
 		model porcupine.Model
-		next  func(*rand.Rand) request
-		do    func(*cluster.Mount, request) answer
+		next  func(*rand.Rand) (in any, do func(*cluster.Mount) (out any))
 	}{
-		{"names", names, nextName, doName},
-		{"registers", registers, nextRegister, doRegister},
+		{"names", names, each(nextName, doName)},
+		{"registers", registers, each(nextRegister, doRegister)},
+		{"values", values, each(versions.next, versions.do)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			began := time.Now()
@@ -125,8 +128,9 @@ func TestLinearizable(t *testing.T) {
 						if i == linearOps/2 {
 							atHalf()
 						}
-						op := porcupine.Operation{ClientId: id, Input: test.next(rnd), Call: int64(time.Since(began))}
-						op.Output = test.do(m, op.Input.(request))
+						in, do := test.next(rnd)
+						op := porcupine.Operation{ClientId: id, Input: in, Call: int64(time.Since(began))}
+						op.Output = do(m)
 						op.Return = int64(time.Since(began))
 						mu.Lock()
 						history = append(history, op)
@@ -177,6 +181,14 @@ func tellStuck(t *testing.T, info porcupine.LinearizationInfo, model porcupine.M
 		for _, op := range longest[max(0, len(longest)-20):] {
 			t.Logf("%d: %v to %v: %v", op.ClientId, time.Duration(op.Call), time.Duration(op.Return), model.DescribeOperation(op.Input, op.Output))
 		}
+	}
+}
+
+// each makes of a way to choose a request and one to ask it what the test does.
+func each[Q, A any](next func(*rand.Rand) Q, do func(*cluster.Mount, Q) A) func(*rand.Rand) (any, func(*cluster.Mount) any) {
+	return func(rnd *rand.Rand) (any, func(*cluster.Mount) any) {
+		q := next(rnd)
+		return q, func(m *cluster.Mount) any { return do(m, q) }
 	}
 }
 
