@@ -23,7 +23,9 @@
 // its pages when it hears of another size or mtime. Since programs can set mtime
 // back, it is made to drop them when it would not, and the version of the data is
 // another one than when they were read. Maps are not asked about: that is the one
-// exception.
+// exception. (A write(2) changes cached pages before it reaches us, so a program that
+// reads what another one of the same machine is just writing may see it before the
+// write has returned, and before other machines do.)
 //
 // Only GETATTR of a file under S (package meta/lease) is answered with a timeout,
 // what is left of the trust in the session: until then read(2) and fstat(2) do not

@@ -26,7 +26,7 @@ type Leases interface {
 }
 
 const (
-	// leaseIdle is how long the lease of a closed file is kept: for the program
+	// leaseIdle is how long X of a closed file is kept: for the program
 	// that opens it again at once, and for batches.
 	leaseIdle = 2 * time.Second
 	// leasesMax bounds the leases that are kept for nobody in particular.
@@ -369,7 +369,7 @@ func (n *inode) idle(now time.Time, many bool) bool {
 	case n.held:
 		return n.clean() && !n.driving && (many || n.opens == 0 && unused >= leaseIdle)
 	case n.shared:
-		return many || unused >= sharedIdle || n.opens == 0 && unused >= leaseIdle
+		return many || unused >= sharedIdle || n.opens == 0 && unused >= sharedClosed
 	}
 	return false
 }

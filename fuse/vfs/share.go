@@ -14,8 +14,10 @@ const (
 	shareAfter  = 8
 	shareWithin = 5 * time.Second
 	// sharedIdle is how long S of an open file is kept that nobody asks for: longer
-	// than the kernel answers by itself.
-	sharedIdle = time.Minute
+	// than the kernel answers by itself. That of a closed file is kept for programs
+	// that read the same files again; it costs others one question when they write.
+	sharedIdle   = time.Minute
+	sharedClosed = 10 * time.Second
 )
 
 // wish notes that the metadata service has to be asked what it would not if S was

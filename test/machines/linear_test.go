@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -21,6 +22,10 @@ const (
 	linearNames   = 4
 	linearWorkers = 3 // a mount
 	linearOps     = 120
+	// Registers that stay open and are mostly read, so that mounts share them: one
+	// after the other, each with that many operations of a worker.
+	linearShared    = 24
+	linearSharedOps = 50
 )
 
 // A request is one operation on names or on a register.
@@ -67,7 +72,7 @@ var names = porcupine.Model{
 // registers are the first eight bytes of files, each by itself.
 var registers = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
-		parts := make([][]porcupine.Operation, linearNames)
+		parts := make([][]porcupine.Operation, max(linearNames, linearShared))
 		for _, op := range history {
 			i := op.Input.(request).a
 			parts[i] = append(parts[i], op)
@@ -103,15 +108,18 @@ func TestLinearizable(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	versions := new(seen)
+	versions, shared := new(seen), newSharedRegisters(t, mounts)
 	for _, test := range []struct {
 		name  string
 		model porcupine.Model
-		next  func(*rand.Rand) (in any, do func(*cluster.Mount) (out any))
+		ops   int // of a worker
+		next  func(i int, rnd *rand.Rand) (in any, do func(*cluster.Mount) (out any))
+		alone func() int64 // reads that a kernel answered alone: there must be some; nil: there need not
 	}{
-		{"names", names, each(nextName, doName)},
-		{"registers", registers, each(nextRegister, doRegister)},
-		{"values", values, each(versions.next, versions.do)},
+		{"names", names, linearOps, each(nextName, doName), nil},
+		{"registers", registers, linearOps, each(nextRegister, doRegister), nil},
+		{"values", values, linearOps, each(versions.next, versions.do), nil},
+		{"shared registers", registers, linearShared * linearSharedOps, shared.next, shared.alone.Load},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			began := time.Now()
@@ -124,11 +132,11 @@ func TestLinearizable(t *testing.T) {
 				m, rnd := mounts[id%len(mounts)], rand.New(rand.NewPCG(rnd.Uint64(), 0))
 				wg.Go(func() {
 					defer atHalf()
-					for i := range linearOps {
-						if i == linearOps/2 {
+					for i := range test.ops {
+						if i == test.ops/2 {
 							atHalf()
 						}
-						in, do := test.next(rnd)
+						in, do := test.next(i, rnd)
 						op := porcupine.Operation{ClientId: id, Input: in, Call: int64(time.Since(began))}
 						op.Output = do(m)
 						op.Return = int64(time.Since(began))
@@ -150,6 +158,14 @@ func TestLinearizable(t *testing.T) {
 			if got, info := porcupine.CheckOperationsVerbose(test.model, history, time.Minute); got != porcupine.Ok {
 				tellStuck(t, info, test.model, history)
 				t.Errorf("the history of %d operations is %v, want %v", len(history), got, porcupine.Ok)
+			}
+			if test.alone == nil {
+				return
+			}
+			if n := test.alone(); n < linearShared {
+				t.Errorf("of %d operations %d were reads that a kernel answered alone: the registers were not shared", len(history), n)
+			} else {
+				t.Logf("of %d operations %d were reads that a kernel answered alone", len(history), n)
 			}
 		})
 	}
@@ -185,8 +201,8 @@ func tellStuck(t *testing.T, info porcupine.LinearizationInfo, model porcupine.M
 }
 
 // each makes of a way to choose a request and one to ask it what the test does.
-func each[Q, A any](next func(*rand.Rand) Q, do func(*cluster.Mount, Q) A) func(*rand.Rand) (any, func(*cluster.Mount) any) {
-	return func(rnd *rand.Rand) (any, func(*cluster.Mount) any) {
+func each[Q, A any](next func(*rand.Rand) Q, do func(*cluster.Mount, Q) A) func(int, *rand.Rand) (any, func(*cluster.Mount) any) {
+	return func(_ int, rnd *rand.Rand) (any, func(*cluster.Mount) any) {
 		q := next(rnd)
 		return q, func(m *cluster.Mount) any { return do(m, q) }
 	}
@@ -234,6 +250,73 @@ func doRegister(m *cluster.Mount, q request) answer {
 		_, err = f.ReadAt(b[:], 0)
 	}
 	return answer{errno(errors.Join(err, f.Close())), binary.BigEndian.Uint64(b[:])}
+}
+
+// aloneIn is less than a question to the mount takes, and the metadata service's
+// answer; a kernel that has the file's pages, and may believe that they are right,
+// takes a few microseconds.
+const aloneIn = 50 * time.Microsecond
+
+// sharedRegisters are files that stay open on all mounts. A machine's kernel shows
+// pages to its programs while one of these is still writing them, before the other
+// machines can know (package fuse): what is to be shown here is what happens
+// between machines, so on each mount a write of a register excludes its reads.
+type sharedRegisters struct {
+	files map[*cluster.Mount][]*os.File
+	turns map[*os.File]*sync.RWMutex
+	alone atomic.Int64 // reads that took less than aloneIn
+}
+
+func newSharedRegisters(t *testing.T, mounts []*cluster.Mount) *sharedRegisters {
+	s := &sharedRegisters{files: make(map[*cluster.Mount][]*os.File), turns: make(map[*os.File]*sync.RWMutex)}
+	for i := range linearShared {
+		name := fmt.Sprint("shared", i)
+		if err := os.WriteFile(mounts[i%len(mounts)].Path(name), make([]byte, 8), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range mounts {
+			f, err := os.OpenFile(m.Path(name), os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { f.Close() }) //nolint:errcheck // what was written is another test's business
+			s.files[m] = append(s.files[m], f)
+			s.turns[f] = new(sync.RWMutex)
+		}
+	}
+	return s
+}
+
+// next is the i-th operation of a worker: its register is read for a while before
+// anybody writes it.
+func (s *sharedRegisters) next(i int, rnd *rand.Rand) (in any, do func(*cluster.Mount) any) {
+	q := request{op: "read", a: i / linearSharedOps, val: rnd.Uint64()}
+	if i%linearSharedOps > linearSharedOps/2 && rnd.IntN(10) == 0 {
+		q.op = "write"
+	}
+	return q, func(m *cluster.Mount) any { return s.do(m, q) }
+}
+
+func (s *sharedRegisters) do(m *cluster.Mount, q request) answer {
+	f := s.files[m][q.a]
+	turn := s.turns[f]
+	var b [8]byte
+	var err error
+	if q.op == "write" {
+		turn.Lock()
+		defer turn.Unlock()
+		binary.BigEndian.PutUint64(b[:], q.val)
+		_, err = f.WriteAt(b[:], 0)
+	} else {
+		turn.RLock()
+		defer turn.RUnlock()
+		began := time.Now()
+		_, err = f.ReadAt(b[:], 0)
+		if time.Since(began) < aloneIn {
+			s.alone.Add(1)
+		}
+	}
+	return answer{errno(err), binary.BigEndian.Uint64(b[:])}
 }
 
 // errno is the number in an error; 0 for none.
