@@ -97,8 +97,8 @@ func run(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-func build(bin string) error {
-	args := []string{"build", "-o", bin + "/"}
+func build(bin string, flags ...string) error {
+	args := append([]string{"build", "-o", bin + "/"}, flags...)
 	for _, c := range commands {
 		args = append(args, "dos/cmd/"+c)
 	}

@@ -21,10 +21,11 @@ type Machine struct {
 	Data string // its --data
 	Addr string // HOST:PORT
 
-	host *host // nil: on no network of its own
-	args []string
-	proc *process // the last one started; nil after Stop and Kill
-	log  logBuffer
+	host  *host // nil: on no network of its own
+	clock *Clock
+	args  []string
+	proc  *process // the last one started; nil after Stop and Kill
+	log   logBuffer
 }
 
 // A Spec is what is asked of a machine. The zero value is a machine with all roles.
@@ -32,6 +33,7 @@ type Spec struct {
 	Name  string // by default a, b, c, … in the order of joining
 	Roles string // of --roles
 	Data  string // a new directory by default
+	Clock *Clock
 	Flags []string
 }
 
@@ -46,7 +48,7 @@ func (m *Machine) Again(tb testing.TB) {
 
 // start starts it and does not wait.
 func (m *Machine) start() (err error) {
-	m.proc, err = start(m.host.command(Bin("dosd"), m.args...), &m.log)
+	m.proc, err = start(m.clock.command(m.host, "dosd", m.args...), &m.log)
 	return err
 }
 
@@ -90,7 +92,7 @@ func (m *Machine) KillAgain(tb testing.TB) {
 // Refused starts it, expects that it ends by itself, and returns how.
 func (m *Machine) Refused(tb testing.TB) Result {
 	tb.Helper()
-	cmd := m.host.command(Bin("dosd"), m.args...)
+	cmd := m.clock.command(m.host, "dosd", m.args...)
 	return Run(tb, cmd.Path, cmd.Args[1:]...)
 }
 
@@ -223,7 +225,7 @@ func found(tb testing.TB, c *Cluster, code string, first Spec) *Cluster {
 // New prepares a machine that is not a member yet. Again starts it.
 func (c *Cluster) New(tb testing.TB, s Spec, flags ...string) *Machine {
 	tb.Helper()
-	m := &Machine{Name: s.Name, Data: s.Data}
+	m := &Machine{Name: s.Name, Data: s.Data, clock: s.Clock}
 	if m.Name == "" {
 		m.Name = string(rune('a' + len(c.all)))
 	}
@@ -344,7 +346,13 @@ func (c *Cluster) AwaitMembers(tb testing.TB, n int, limit time.Duration) {
 // Mount mounts the cluster at a place of its own, with an identity of its own.
 func (c *Cluster) Mount(tb testing.TB, flags ...string) *Mount {
 	tb.Helper()
-	m := &Mount{Point: filepath.Join(Dir(tb), "m")}
+	return c.MountBy(tb, nil, flags...)
+}
+
+// MountBy is Mount on a machine whose clock is set so.
+func (c *Cluster) MountBy(tb testing.TB, clock *Clock, flags ...string) *Mount {
+	tb.Helper()
+	m := &Mount{Point: filepath.Join(Dir(tb), "m"), clock: clock}
 	var addrs []string
 	for _, machine := range c.Machines {
 		addrs = append(addrs, machine.Addr)
@@ -354,7 +362,7 @@ func (c *Cluster) Mount(tb testing.TB, flags ...string) *Mount {
 	}
 	c.mounts++
 	identity := filepath.Join(c.dir, fmt.Sprint("client", c.mounts))
-	login := m.host.command(Bin("dosctl"), "login", c.Token(tb, "--client"), "--name", filepath.Base(identity), "--identity", identity)
+	login := clock.command(m.host, "dosctl", "login", c.Token(tb, "--client"), "--name", filepath.Base(identity), "--identity", identity)
 	if out, err := login.CombinedOutput(); err != nil {
 		tb.Fatalf("dosctl login: %v\n%s", err, out)
 	}

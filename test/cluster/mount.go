@@ -31,10 +31,11 @@ type Mount struct {
 	Point string // where it is mounted
 	Data  string // its --data
 
-	args []string
-	host *host    // where on a network it runs; nil: on none of its own
-	proc *process // the last one started; nil after Stop and Kill
-	log  logBuffer
+	args  []string
+	clock *Clock
+	host  *host    // where on a network it runs; nil: on none of its own
+	proc  *process // the last one started; nil after Stop and Kill
+	log   logBuffer
 }
 
 // Start mounts an embedded cluster whose data is in data, which may be new,
@@ -51,7 +52,7 @@ func Start(tb testing.TB, data string, flags ...string) *Mount {
 // Again runs the same command once more, after Stop or Kill.
 func (m *Mount) Again(tb testing.TB) {
 	tb.Helper()
-	p, err := start(m.host.command(Bin("dosmount"), m.args...), &m.log)
+	p, err := start(m.clock.command(m.host, "dosmount", m.args...), &m.log)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -105,6 +106,19 @@ func (m *Mount) Pause(tb testing.TB) {
 func (m *Mount) Resume(tb testing.TB) {
 	tb.Helper()
 	m.signal(tb, syscall.SIGCONT)
+}
+
+// Cut takes the cable of its machine out: what it sends and what is sent to it
+// vanishes. It must be on a network.
+func (m *Mount) Cut(tb testing.TB) {
+	tb.Helper()
+	m.host.cut(tb)
+}
+
+// Heal ends a Cut.
+func (m *Mount) Heal(tb testing.TB) {
+	tb.Helper()
+	m.host.heal(tb)
 }
 
 func (m *Mount) signal(tb testing.TB, sig os.Signal) {
