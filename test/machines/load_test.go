@@ -2,8 +2,8 @@ package machines
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -37,8 +37,8 @@ func startVerify(tb testing.TB, dir string, jobs int) *load {
 // cp, mv and ln, compares all with where it came from, and keeps the last.
 func startTrees(tb testing.TB, dir string) *load {
 	tb.Helper()
-	src, err := filepath.Abs("../../procfs")
-	if err != nil {
+	src := cluster.Dir(tb) // a copy: somebody may be working on the checkout
+	if err := os.CopyFS(src, os.DirFS("../../procfs/cluster")); err != nil {
 		tb.Fatal(err)
 	}
 	return startLoad(tb, "trees", dir, func(round int) *exec.Cmd {
@@ -49,9 +49,9 @@ func startTrees(tb testing.TB, dir string) *load {
 			mv "$2.new" "$2.copy"
 			diff -r "$1" "$2"
 			diff -r "$1" "$2.copy"
-			ln "$2/procfs.go" "$2.copy/hard"
+			ln "$2/cluster.go" "$2.copy/hard"
 			ln -s hard "$2.copy/soft"
-			cmp "$1/procfs.go" "$2.copy/soft"
+			cmp "$1/cluster.go" "$2.copy/soft"
 			rm -r "$2.copy"
 			[ ! -e last ] || rm -r last
 			mv "$2" last`, "trees", src, fmt.Sprint("tree", round))
