@@ -242,6 +242,7 @@ func TestObjectsInAShell(t *testing.T) {
 		{`sed -i s/x/z/ e; cat e; install -m 600 a f; stat -c %a f; cat f`, "z\n600\nx\n"},
 		{`mv f g; cat g; mv g ..; cat ../g; mv ../g g; cat g`, "x\nx\nx\n"},
 		{`cp ../stored s; mv s ../t; cat ../t; ls ../t s`, "s\nls: cannot access 's': No such file or directory\n../t\nexit status 2\n"},
+		{`exec 3> a; /bin/echo longer >&3; stat -c %s a; exec 3>&-; stat -c %s a; echo x > a`, "2\n7\n"},
 		{`ln a x 2>&1; ln -s a x 2>&1`, "ln: failed to create hard link 'x' => 'a': Operation not permitted\nln: failed to create symbolic link 'x': Operation not permitted\nexit status 1\n"},
 		{`rm a b c d e g; ls`, "ask\nctl\nhelp\n"},
 		{`mkdir o; stat -c %A o; chmod 700 o; stat -c %A o; chown 7:8 o; stat -c %u:%g o; rmdir o; ls -d o`, "drwxr-xr-x\ndrwx------\n7:8\nls: cannot access 'o': No such file or directory\nexit status 2\n"},

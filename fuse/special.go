@@ -226,8 +226,9 @@ func (t *table) handles(n *specialNode) []*specialOpen {
 	return slices.Clone(n.open)
 }
 
-// size returns what the youngest handle of pid has to read, or else the
-// youngest of anybody. (fstat does not say which handle it means.)
+// size returns what the youngest handle of pid has to read, or else the youngest of
+// anybody who only reads. (fstat does not say which handle it means; what others
+// have written and not stored is nobody else's.)
 func (t *table) size(n *specialNode, pid uint32) (size int64, ok bool) {
 	for _, o := range slices.Backward(t.handles(n)) {
 		has, knows := o.size()
@@ -235,7 +236,7 @@ func (t *table) size(n *specialNode, pid uint32) (size int64, ok bool) {
 		case !knows:
 		case o.pid == pid:
 			return has, true
-		case !ok:
+		case !ok && !o.writable:
 			size, ok = has, true
 		}
 	}

@@ -43,7 +43,7 @@ func TestModel(t *testing.T) {
 	w.make("a")
 	w.make("b")
 	keys := []string{"k", "l", "d/x", "d/y", "d/e/z", "d", "d/", "k/x", "q/"}
-	for step := range 20_000 {
+	for step := range 8_000 {
 		table := []string{"a", "b"}[r.IntN(2)]
 		key := keys[r.IntN(len(keys))]
 		old, was := m.tables[table][key]
