@@ -64,3 +64,22 @@ func ExampleFiles() {
 	// 5 <nil>
 	// does not exist
 }
+
+// Locked runs something with a lock held. Whoever it changes anything for can check
+// the token: it is greater than that of anybody who had the lock before.
+func ExampleLocked() {
+	ctx := context.Background()
+	service := metatest.NewMemory(node.Machine()) // in the place of a cluster
+	for range 2 {
+		err := client.Locked(ctx, service, "here", "deploy", client.How{}, func(ctx context.Context, token uint64) error {
+			fmt.Println("with token", token)
+			return nil
+		})
+		if err != nil {
+			fmt.Println(err)
+		}
+	}
+	// Output:
+	// with token 1
+	// with token 2
+}
