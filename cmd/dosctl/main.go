@@ -35,6 +35,7 @@ const usage = `usage: dosctl [flags] VERB …
   kv txn              values in tables; put and txn read the value, or the steps
   login TOKEN|@FILE|- [--name NAME]                  join as a client
   identity list | identity revoke NAME [--node]      who has joined
+  lock NAME [--shared] -- COMMAND…                   run it with a lock held | lock status NAME
   authority rotate [--now]                           replace the cluster's authority
 
   --cluster HOST:PORT[,…] --identity FILE   a cluster, and who you are for it
@@ -58,7 +59,10 @@ func main() {
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	var wrong errUsage
+	var status errStatus
 	switch {
+	case errors.As(err, &status):
+		os.Exit(int(status))
 	case errors.As(err, &wrong):
 		fmt.Fprintf(os.Stderr, "dosctl: %v (try dosctl --help)\n", err)
 		os.Exit(2)
@@ -82,16 +86,17 @@ type command struct {
 type verb struct {
 	name  string   // one word or two
 	args  []string // what each argument is called
+	rest  int      // at least so many arguments, and any that follow; 0: those in args
 	flags []string // those that go with it, beyond the common ones
 	run   func(ctx context.Context, c command) error
 }
 
 // verbs lists them all, each group in a file of its own.
-var verbs = slices.Concat(dataVerbs, kvVerbs, nodeVerbs, accessVerbs)
+var verbs = slices.Concat(dataVerbs, kvVerbs, lockVerbs, nodeVerbs, accessVerbs)
 
 // flags are those that go with some verbs only.
 type flags struct {
-	json, long, verify, salvage, follow, node, client, now, yes bool
+	json, long, verify, salvage, follow, node, client, now, yes, shared bool
 
 	rights, name string
 	ttl          duration
@@ -113,6 +118,7 @@ func run(ctx context.Context, args []string, out, errout io.Writer) error {
 	set.BoolVar(&c.flags.client, "client", false, "")
 	set.BoolVar(&c.flags.now, "now", false, "")
 	set.BoolVar(&c.flags.yes, "yes", false, "")
+	set.BoolVar(&c.flags.shared, "shared", false, "")
 	set.StringVar(&c.flags.rights, "rights", "", "")
 	set.StringVar(&c.flags.name, "name", "", "")
 	set.Var(&c.flags.ttl, "ttl", "")
@@ -142,7 +148,10 @@ func run(ctx context.Context, args []string, out, errout io.Writer) error {
 			err = wrong("--%s does not go with %s", f.Name, v.name)
 		}
 	})
-	if err == nil && len(rest) != len(v.args) && !(v.flagged("client") && len(rest) <= 1) {
+	if err == nil && v.rest > 0 && len(rest) < v.rest {
+		err = wrong("%s: that is what it takes", v.usage())
+	}
+	if err == nil && v.rest == 0 && len(rest) != len(v.args) && !(v.flagged("client") && len(rest) <= 1) {
 		err = wrong("%s: it takes %s", v.usage(), counted(len(v.args)))
 	}
 	if err == nil {

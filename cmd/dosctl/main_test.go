@@ -30,6 +30,9 @@ func TestWrongUse(t *testing.T) {
 		{"--cluster nowhere status", `--cluster "nowhere": HOST:PORT is needed`},
 		{"--cluster a:1 --data /x status", "one of them is enough"},
 		{"restore x", "--data DIR"},
+		{"lock x", "lock NAME -- COMMAND…"},
+		{"lock status", "lock status NAME: it takes one argument"},
+		{"status --shared", "--shared does not go with status"},
 		{"--fly status", "--fly"},
 	} {
 		var out, errout bytes.Buffer

@@ -10,8 +10,8 @@ import (
 	"dos/procfs"
 )
 
-// render says who has a lock and who waits, and its settings.
-func render(info named.Info, now time.Time) string {
+// Render says who has a lock and who waits, and its settings.
+func Render(info named.Info, now time.Time) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	l := info.Lock

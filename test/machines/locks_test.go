@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -104,6 +105,26 @@ func TestNamedLocks(t *testing.T) {
 	}
 	holder.Process.Kill()
 	holder.Wait()
+	// Without a mount.
+	identity := filepath.Join(cluster.Dir(t), "identity")
+	if r := cluster.Run(t, cluster.Bin("dosctl"), "login", c.Token(t, "--client"), "--identity", identity); r.Code != 0 {
+		t.Fatalf("login: %+v", r)
+	}
+	ctl := func(args ...string) cluster.Result {
+		return cluster.Run(t, cluster.Bin("dosctl"), append([]string{"--cluster", c.Machines[0].Addr, "--identity", identity, "lock"}, args...)...)
+	}
+	last := 0
+	for range 2 {
+		r := ctl("x", "--", "bash", "-c", "echo $DOS_LOCK_TOKEN; exit 3")
+		var token int
+		if fmt.Sscan(r.Stdout, &token); r.Code != 3 || token <= last {
+			t.Errorf("dosctl lock, after token %d: %+v", last, r)
+		}
+		last = token
+		if r = ctl("status", "x"); r.Code != 0 || r.Stdout != "state free\nwaiters 0\n" {
+			t.Errorf("dosctl lock status: %+v", r)
+		}
+	}
 	t.Run("hung", func(t *testing.T) { hung(t, a, b) })
 	t.Run("dead", func(t *testing.T) { deadHolder(t, a, b) })
 }
