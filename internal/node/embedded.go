@@ -41,6 +41,7 @@ type Embedded struct {
 	tree    *vfs.FS
 	locks   *client.Locker // of files
 	named   *client.Named
+	queues  *client.Taker
 
 	events  *cluster.Journal
 	started time.Time
@@ -105,7 +106,9 @@ func openEmbedded(ctx context.Context, c embeddedConfig) (_ *Embedded, err error
 	if e.locks, err = ownLocks(ctx); err != nil {
 		return nil, err
 	}
-	e.named = client.NewNamed(client.Always(e.meta.Session(e.session), e.session))
+	here := client.Always(e.meta.Session(e.session), e.session)
+	e.named = client.NewNamed(here)
+	e.queues = client.NewTaker(here)
 	e.tree = vfs.New(vfs.Config{Meta: e.files, Data: fileData{e.path, e.meta.Replica()}, Sync: c.sync})
 	return e, nil
 }
@@ -189,6 +192,7 @@ func (e *Embedded) Run(ctx context.Context) error {
 	g.Go(func() error { return e.work(below) })
 	g.Go(func() error { return e.locks.Run(below) })
 	g.Go(func() error { return e.named.Run(below) })
+	g.Go(func() error { return e.queues.Run(below) })
 
 	above, stopTree := context.WithCancel(ctx)
 	defer stopTree()

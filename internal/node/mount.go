@@ -26,6 +26,7 @@ import (
 	"dos/procfs/kv"
 	"dos/procfs/locks"
 	"dos/procfs/nodes"
+	"dos/procfs/queues"
 )
 
 // unmountWait is how long a clean stop waits for users of the mount before it
@@ -85,7 +86,7 @@ func mountEmbedded(ctx context.Context, c MountConfig) (err error) {
 			return err
 		}
 		f := front{
-			tree: e.tree, locks: e.locks, named: e.named, cluster: e, nodes: e, node: nodeName,
+			tree: e.tree, locks: e.locks, named: e.named, queues: e.queues, cluster: e, nodes: e, node: nodeName,
 			services: e.meta.Session(e.session),
 			session:  func() meta.SessionID { return e.session }, broken: e.broken,
 		}
@@ -105,6 +106,7 @@ type front struct {
 	tree    *vfs.FS
 	locks   fuse.Locks // of files
 	named   *client.Named
+	queues  *client.Taker
 	cluster cluster.Cluster
 	nodes   nodes.Nodes
 	// services executes what the special directories ask for, for the mount's session.
@@ -132,6 +134,7 @@ func (f *front) serve(ctx, running context.Context, c MountConfig) error {
 		cfg.Special.Mount("locks", locks.New(f.named, f.node))
 		cfg.Special.Mount("nodes", nodes.New(f.nodes))
 		cfg.Special.Mount("kv", kv.New(client.KV{Caller: f.services}, map[string]kv.May{"fence": kv.Anyone}))
+		cfg.Special.Mount("queues", queues.New(f.queues, f.node))
 	}
 	server, err := fuse.Mount(ctx, cfg)
 	if err != nil {

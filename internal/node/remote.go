@@ -131,6 +131,8 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 	g.Go(func() error { return here.Run(below, u) })
 	g.Go(func() error { return u.locks.Run(below) })
 	g.Go(func() error { return u.named.Run(below) })
+	taker := client.NewTaker(here)
+	g.Go(func() error { return taker.Run(below) })
 	g.Go(func() error { return advance(below, path, here) })
 	above, stopTree := context.WithCancel(running)
 	defer stopTree()
@@ -139,7 +141,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 	go func() { done <- u.Run(above) }()
 
 	f := front{
-		tree: u.FS, locks: u.locks, named: u.named, cluster: sees, nodes: sees, node: host, services: here,
+		tree: u.FS, locks: u.locks, named: u.named, queues: taker, cluster: sees, nodes: sees, node: host, services: here,
 		session: here.Session, mounted: mounted,
 	}
 	err = f.serve(ctx, above, c)

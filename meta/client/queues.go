@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 
-	"dos/meta"
 	"dos/meta/queue"
 )
 
@@ -52,7 +51,8 @@ func (q Queues) Push(ctx context.Context, name string, list ...queue.Message) (i
 			size += len(list[n].Body)
 			n++
 		}
-		out, err := q.push(ctx, queue.Push{Name: name, Messages: list[:n], Part: true})
+		// Only the waiting looks at ctx, or nobody would know what was sent.
+		out, err := q.push(context.WithoutCancel(ctx), queue.Push{Name: name, Messages: list[:n], Part: true})
 		if err != nil {
 			return ids, err
 		}
@@ -68,6 +68,16 @@ func (q Queues) Push(ctx context.Context, name string, list ...queue.Message) (i
 			return ids, err
 		}
 	}
+}
+
+// Room returns when there may be room for a message in a queue: at once if there is,
+// else when something has changed, or after a while.
+func (q Queues) Room(ctx context.Context, name string) error {
+	st, err := q.Status(ctx, name)
+	if err != nil {
+		return err
+	}
+	return q.Caller.Call(ctx, queue.OpRoom, queue.Fit{Queue: st.ID, N: 1}, nil)
 }
 
 // Settle says what becomes of what was taken. It returns how many of the claims are
@@ -144,87 +154,4 @@ func (q Queues) Dead(ctx context.Context, req queue.Dead) (out queue.Letters, er
 // Bury removes a dead message.
 func (q Queues) Bury(ctx context.Context, name string, number uint64) error {
 	return q.Caller.Call(ctx, queue.OpBury, queue.Bury{Name: name, Number: number}, nil)
-}
-
-// A Consumer takes messages of one group for one reader. Its methods may not be
-// called concurrently.
-type Consumer struct {
-	queues  Queues
-	session func() meta.SessionID
-	take    queue.Take
-
-	place  uint64 // that it waits at; 0: none
-	queue  uint64 // the queue's number
-	waitIn meta.SessionID
-}
-
-// NewConsumer returns a Consumer for the session, the one of the moment, that c
-// speaks for. who says for people what it is.
-func NewConsumer(c Caller, session func() meta.SessionID, name, group, who string) *Consumer {
-	return &Consumer{
-		queues: Queues{c}, session: session,
-		take: queue.Take{Name: name, Group: group, Consumer: who[:min(len(who), queue.TextMax)]},
-	}
-}
-
-// Try settles what is to be settled and takes up to max messages in the same
-// command. If there are none it has none.
-func (c *Consumer) Try(ctx context.Context, max int, settle ...queue.Settle) (queue.Taken, error) {
-	return c.send(ctx, max, false, settle)
-}
-
-func (c *Consumer) send(ctx context.Context, max int, wait bool, settle []queue.Settle) (out queue.Taken, err error) {
-	req := c.take
-	req.Max, req.Wait, req.Settle = max, wait, settle
-	err = c.queues.Caller.Call(ctx, queue.OpTake, req, &out)
-	return out, err
-}
-
-// Take is Try that waits for messages until ctx ends; only the waiting looks at ctx,
-// so that nothing is taken by who does not hear of it. A wait that has ended so
-// keeps its place: the next Take goes on there, and Close gives it up.
-func (c *Consumer) Take(ctx context.Context, max int, settle ...queue.Settle) (queue.Taken, error) {
-	stale := 0
-	if c.place != 0 && c.waitIn != c.session() {
-		c.place = 0 // it went with its session
-	}
-	if c.place == 0 {
-		c.waitIn = c.session()
-		out, err := c.send(context.WithoutCancel(ctx), max, true, settle)
-		if err != nil || out.Place == 0 {
-			return out, err
-		}
-		c.place, c.queue, stale = out.Place, out.Queue, out.Stale
-	} else if len(settle) > 0 {
-		var err error
-		if stale, err = c.queues.Settle(context.WithoutCancel(ctx), settle...); err != nil {
-			return queue.Taken{}, err
-		}
-	}
-	for {
-		if err := context.Cause(ctx); err != nil {
-			return queue.Taken{Stale: stale}, err
-		}
-		var now queue.Waiting
-		err := c.queues.Caller.Call(ctx, queue.OpAwait, queue.Await{Session: c.waitIn, Queue: c.queue, Place: c.place}, &now)
-		switch {
-		case err == nil && now.Still:
-		case ctx.Err() != nil: // it may be granted, and is found by who comes back
-			return queue.Taken{Stale: stale}, context.Cause(ctx)
-		default:
-			c.place = 0
-			now.Taken.Stale = stale
-			return now.Taken, err
-		}
-	}
-}
-
-// Close gives up the place of a Take that was interrupted.
-func (c *Consumer) Close(ctx context.Context) error {
-	if c.place == 0 {
-		return nil
-	}
-	err := c.queues.Caller.Call(ctx, queue.OpLeave, queue.Leave{Name: c.take.Name, Place: c.place}, nil)
-	c.place = 0
-	return err
 }

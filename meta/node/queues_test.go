@@ -23,7 +23,7 @@ func openSession(t testing.TB, n *Node) meta.SessionID {
 }
 
 func consumer(n *Node, id meta.SessionID) *client.Consumer {
-	return client.NewConsumer(n.Session(id), func() meta.SessionID { return id }, "q", "", "test")
+	return client.NewConsumer(client.Always(n.Session(id), id), "q", "", "test")
 }
 
 // Who waits is told, in the order of coming, and not by asking again and again.

@@ -145,6 +145,7 @@ type Message struct {
 	// Dedup makes a message that is sent again within DedupKeep one that is there.
 	Dedup   string        `cbor:"5,keyasint,omitempty"`
 	Expires time.Duration `cbor:"6,keyasint,omitempty"` // after which nobody gets it; from when it is in the log
+	Whole   bool          `cbor:"7,keyasint,omitempty"` // it is not a line: shown as it is
 }
 
 // A Token says that what is asked for is conditional on a lock still being held as
@@ -196,6 +197,8 @@ type Taken struct {
 	// Stale is how many of Settle were of claims that are no more. They changed nothing.
 	Stale int    `cbor:"5,keyasint,omitempty"`
 	Queue uint64 `cbor:"6,keyasint,omitempty"` // its number
+	// Hold is how long the claim lives from when it was made.
+	Hold time.Duration `cbor:"7,keyasint,omitempty"`
 }
 
 // Got is a message as a consumer gets it.
@@ -207,6 +210,7 @@ type Got struct {
 	Sent     meta.Time `cbor:"5,keyasint,omitempty"`
 	Attempt  int       `cbor:"6,keyasint,omitempty"` // 1: it was not given out before
 	ID       uint64    `cbor:"7,keyasint,omitempty"` // if it is another than Number: it was delayed
+	Whole    bool      `cbor:"8,keyasint,omitempty"`
 }
 
 // What is to become of claimed messages.

@@ -110,7 +110,7 @@ func (q *queue) push(m Message) uint64 {
 		tx.Set(dedupKey(q.ID, m.Dedup), state.Marshal(id))
 		q.timer(meta.At(tx.Now.Add(DedupKeep)), timerForget, hash(m.Dedup), q.Claims, &timer{ID: m.Dedup})
 	}
-	row := message{Body: m.Body, Key: m.Key, Priority: m.Priority, Sent: q.w.now()}
+	row := message{Body: m.Body, Key: m.Key, Priority: m.Priority, Sent: q.w.now(), Whole: m.Whole}
 	if m.Delay > 0 {
 		q.Delayed++
 		row.ID = id

@@ -94,10 +94,11 @@ type message struct {
 	Expires  meta.Time `cbor:"5,keyasint,omitempty"`
 	Byte     int64     `cbor:"6,keyasint,omitempty"` // where its line begins
 	ID       uint64    `cbor:"7,keyasint,omitempty"` // if it is another than its number
+	Whole    bool      `cbor:"8,keyasint,omitempty"`
 }
 
 func (m *message) got(n uint64, attempt int) Got {
-	return Got{Number: n, Body: m.Body, Key: m.Key, Priority: m.Priority, Sent: m.Sent, Attempt: attempt, ID: m.ID}
+	return Got{Number: n, Body: m.Body, Key: m.Key, Priority: m.Priority, Sent: m.Sent, Attempt: attempt, ID: m.ID, Whole: m.Whole}
 }
 
 // A status is what has become of a message in a run.
@@ -129,11 +130,12 @@ func (e *entry) old(now meta.Time) bool { return e.Expires != 0 && e.Expires <= 
 
 // claim is a claim.
 type claim struct {
-	Group    uint64    `cbor:"1,keyasint,omitempty"`
-	Run      uint64    `cbor:"2,keyasint,omitempty"`
-	Consumer string    `cbor:"3,keyasint,omitempty"`
-	Until    meta.Time `cbor:"4,keyasint,omitempty"`
-	Numbers  []uint64  `cbor:"5,keyasint,omitempty"` // not settled
+	Group    uint64        `cbor:"1,keyasint,omitempty"`
+	Run      uint64        `cbor:"2,keyasint,omitempty"`
+	Consumer string        `cbor:"3,keyasint,omitempty"`
+	Until    meta.Time     `cbor:"4,keyasint,omitempty"`
+	Numbers  []uint64      `cbor:"5,keyasint,omitempty"` // not settled
+	Hold     time.Duration `cbor:"6,keyasint,omitempty"` // how long it lives
 }
 
 // place is a waiter.

@@ -141,7 +141,7 @@ func (q *queue) die(g *group, n uint64, e entry) {
 		panic(fmt.Sprintf("queue: %q: message %d is out and not there", q.name, n))
 	}
 	if to, err := q.w.queue(q.Settings.Dead); q.Settings.Dead != "" && err == nil {
-		to.append(message{Body: m.Body, Key: m.Key, Priority: m.Priority, Sent: q.w.now()})
+		to.append(message{Body: m.Body, Key: m.Key, Priority: m.Priority, Sent: q.w.now(), Whole: m.Whole})
 	} else {
 		if _, there := q.w.tx.Get(key('x', q.Log, n)); !there {
 			q.Dead++

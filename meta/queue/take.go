@@ -3,6 +3,7 @@ package queue
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"dos/meta"
 	"dos/meta/session"
@@ -52,7 +53,7 @@ func (room Room) take(tx *state.Tx, req Take) (Taken, error) {
 		}
 		switch {
 		case len(got) > 0:
-			out.Claim, out.Messages, out.Until = q.Claims, got, until
+			out.Claim, out.Messages, out.Until, out.Hold = q.Claims, got, until, q.hold(who)
 		case !req.Wait:
 			q.Claims--
 		case g.Waiters >= WaitsMax:
@@ -132,14 +133,19 @@ func (q *queue) claim(g *group, n uint64, who place) (got []Got, until meta.Time
 	if len(got) == 0 {
 		return nil, 0
 	}
-	hold := who.Hold
-	if hold == 0 {
-		hold = q.Settings.Ack
-	}
-	c.Until = meta.At(q.w.tx.Now.Add(hold))
+	c.Hold = q.hold(who)
+	c.Until = meta.At(q.w.tx.Now.Add(c.Hold))
 	q.w.tx.Set(claimKey(who.Session, q.ID, n), state.Marshal(c))
 	q.timer(c.Until, timerClaim, uint64(who.Session), n, nil)
 	return got, c.Until
+}
+
+// hold is how long a claim lives.
+func (q *queue) hold(who place) time.Duration {
+	if who.Hold != 0 {
+		return who.Hold
+	}
+	return q.Settings.Ack
 }
 
 // next takes the next message that is ready out of the group. It looks at as many as
@@ -265,7 +271,7 @@ func await(r state.Reader, req Await) (Waiting, error) {
 	if !read(r, claimKey(req.Session, q.ID, req.Place), &c) {
 		return Waiting{}, fmt.Errorf("queue %q: place %d: %w", q.name, req.Place, meta.NotExist)
 	}
-	taken := Taken{Claim: req.Place, Until: c.Until, Queue: q.ID}
+	taken := Taken{Claim: req.Place, Until: c.Until, Hold: c.Hold, Queue: q.ID}
 	for _, n := range c.Numbers {
 		var e entry
 		m, there := q.at(r, n)

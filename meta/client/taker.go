@@ -1,0 +1,305 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"dos/meta"
+	"dos/meta/queue"
+)
+
+const (
+	// keepEvery is how often it is looked whether claims need more time, and how long
+	// an acknowledgement may wait for company.
+	keepEvery = 250 * time.Millisecond
+	// batchMax is how many messages a Reader takes at once.
+	batchMax = 64
+)
+
+// A Taker has what the readers of one client took, and keeps it theirs as long as
+// they are there: a claim ends when its reader gives it back, or with the session.
+// Its methods may be called concurrently, Run once.
+type Taker struct {
+	Queues
+	stay Stay
+
+	mu      sync.Mutex
+	readers map[*Reader]bool      // guarded by mu
+	idle    map[waitKey]*idleWait // waits that were interrupted; guarded by mu
+}
+
+// A waitKey is by what a reader who comes back is known.
+type waitKey struct {
+	name, group string
+	who         uint32
+}
+
+type idleWait struct {
+	consumer *Consumer
+	left     time.Time
+}
+
+// NewTaker returns a Taker. What is taken is kept while it Runs.
+func NewTaker(s Stay) *Taker {
+	return &Taker{Queues: Queues{s}, stay: s, readers: make(map[*Reader]bool), idle: make(map[waitKey]*idleWait)}
+}
+
+// Run keeps what was taken until ctx ends.
+func (t *Taker) Run(ctx context.Context) error {
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		var gone []*Consumer
+		t.mu.Lock()
+		list := make([]*Reader, 0, len(t.readers))
+		for r := range t.readers {
+			list = append(list, r)
+		}
+		for key, w := range t.idle {
+			if time.Since(w.left) > graceTime {
+				delete(t.idle, key)
+				gone = append(gone, w.consumer)
+			}
+		}
+		t.mu.Unlock()
+		for _, c := range gone {
+			_ = c.Close(ctx) // else the place goes with the session
+		}
+		for _, r := range list {
+			r.keep(ctx)
+		}
+	}
+}
+
+// Take waits, unless wait is false, for one message, and returns the Reader that has
+// it. Who was interrupted while it waited, and comes back within a second, has kept
+// its place; by is its number. Without wait it is meta.WouldWait if there is none.
+func (t *Taker) Take(ctx context.Context, name, group, who string, by uint32, wait bool) (*Reader, queue.Got, error) {
+	key := waitKey{name, group, by}
+	t.mu.Lock()
+	var c *Consumer
+	if w := t.idle[key]; w != nil {
+		c = w.consumer
+		delete(t.idle, key)
+	}
+	t.mu.Unlock()
+	if c == nil {
+		c = NewConsumer(t.stay, name, group, who)
+	}
+	r := &Reader{taker: t, consumer: c}
+	err := r.fill(ctx, 1, wait)
+	if err != nil {
+		if c.place != 0 {
+			t.mu.Lock()
+			t.idle[key] = &idleWait{c, time.Now()}
+			t.mu.Unlock()
+		}
+		return nil, queue.Got{}, err
+	}
+	t.mu.Lock()
+	t.readers[r] = true
+	t.mu.Unlock()
+	return r, r.step(), nil
+}
+
+// Open returns a Reader of many messages.
+func (t *Taker) Open(name, group, who string) *Reader {
+	r := &Reader{taker: t, consumer: NewConsumer(t.stay, name, group, who)}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.readers[r] = true
+	return r
+}
+
+// A Reader reads messages one after the other: the next one acknowledges the last.
+// Claims and acknowledgements travel in batches. Its methods may be called
+// concurrently with the Taker's.
+type Reader struct {
+	taker    *Taker
+	consumer *Consumer
+
+	mu     sync.Mutex // guards all below; held while messages are waited for
+	claim  uint64     // 0: nothing is out
+	in     meta.SessionID
+	until  time.Time // the claim is kept beyond, from half its time on
+	hold   time.Duration
+	got    []queue.Got // not given out yet
+	now    uint64      // the message that the program has; 0: none
+	acks   []uint64    // acknowledged, and the service does not know yet
+	manual bool        // the program says when the claim gets more time
+}
+
+// errStale says that the message is another's by now.
+var errStale = fmt.Errorf("the message is not held any more: %w", meta.Fenced)
+
+// Manual leaves it to Extend to give the claim more time.
+func (r *Reader) Manual() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.manual = true
+}
+
+// Next acknowledges the last message and returns the next one; without wait it is
+// meta.WouldWait if there is none.
+func (r *Reader) Next(ctx context.Context, wait bool) (queue.Got, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.claim != 0 && r.in != r.taker.stay.Session() {
+		r.forget()
+		return queue.Got{}, errStale
+	}
+	if r.now != 0 {
+		r.acks = append(r.acks, r.now)
+		r.now = 0
+	}
+	if len(r.got) == 0 {
+		if err := r.fill(ctx, batchMax, wait); err != nil {
+			return queue.Got{}, err
+		}
+	}
+	return r.step(), nil
+}
+
+func (r *Reader) forget() { r.claim, r.got, r.now, r.acks = 0, nil, 0, nil }
+
+// step gives out the next message of those that are here.
+func (r *Reader) step() queue.Got {
+	m := r.got[0]
+	r.got = r.got[1:]
+	r.now = m.Number
+	return m
+}
+
+func (r *Reader) settle(what queue.What, numbers []uint64, d time.Duration) queue.Settle {
+	return queue.Settle{Name: r.consumer.take.Name, Claim: r.claim, Numbers: numbers, What: what, Time: d}
+}
+
+// fill claims what comes next. All of the last claim was given out.
+func (r *Reader) fill(ctx context.Context, max int, wait bool) error {
+	var settle []queue.Settle
+	if len(r.acks) > 0 {
+		settle = append(settle, r.settle(queue.Ack, r.acks, 0))
+	}
+	var out queue.Taken
+	var err error
+	session := r.taker.stay.Session()
+	sent := time.Now()
+	if wait {
+		out, err = r.consumer.Take(ctx, max, settle...)
+	} else {
+		out, err = r.consumer.Try(context.WithoutCancel(ctx), max, settle...)
+	}
+	if err == nil || r.consumer.place != 0 { // what was to be settled is
+		r.forget()
+	}
+	switch {
+	case err != nil:
+		return err
+	case out.Claim == 0:
+		return meta.WouldWait
+	}
+	r.claim, r.in, r.got = out.Claim, session, out.Messages
+	r.hold = out.Hold
+	r.until = sent.Add(r.hold)
+	return nil
+}
+
+// keep acknowledges what waits for that, and gives the claim more time.
+func (r *Reader) keep(ctx context.Context) {
+	if !r.mu.TryLock() {
+		return // it is at the service now
+	}
+	defer r.mu.Unlock()
+	if r.claim == 0 || r.in != r.taker.stay.Session() {
+		return
+	}
+	var list []queue.Settle
+	if len(r.acks) > 0 {
+		list = append(list, r.settle(queue.Ack, r.acks, 0))
+	}
+	more := !r.manual && (r.now != 0 || len(r.got) > 0) && time.Until(r.until) < r.hold/2
+	if more {
+		list = append(list, r.settle(queue.Extend, nil, r.hold))
+	}
+	if len(list) == 0 {
+		return
+	}
+	sent := time.Now()
+	if _, err := r.taker.Settle(ctx, list...); err != nil {
+		return // it is tried again
+	}
+	r.acks = nil
+	if more {
+		r.until = sent.Add(r.hold)
+	}
+}
+
+// Do does with the message that the program has what is said.
+func (r *Reader) Do(ctx context.Context, what queue.What, d time.Duration) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.now == 0 || r.in != r.taker.stay.Session() {
+		return errStale
+	}
+	stale, err := r.taker.Settle(ctx, r.settle(what, []uint64{r.now}, d))
+	switch {
+	case err != nil:
+		return err
+	case stale > 0:
+		r.forget()
+		return errStale
+	case what == queue.Extend:
+		r.until = time.Now().Add(d)
+	default:
+		r.now = 0
+	}
+	return nil
+}
+
+// Close gives back what was not acknowledged: the message that the program has with
+// an attempt counted, those that it never saw as they were. With had it is
+// acknowledged.
+func (r *Reader) Close(ctx context.Context, had bool) error {
+	r.taker.mu.Lock()
+	delete(r.taker.readers, r)
+	r.taker.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	err := r.consumer.Close(ctx)
+	if r.claim == 0 || r.in != r.taker.stay.Session() {
+		return err
+	}
+	var list []queue.Settle
+	if had && r.now != 0 {
+		r.acks = append(r.acks, r.now)
+		r.now = 0
+	}
+	if len(r.acks) > 0 {
+		list = append(list, r.settle(queue.Ack, r.acks, 0))
+	}
+	if r.now != 0 {
+		list = append(list, r.settle(queue.Nack, []uint64{r.now}, 0))
+	}
+	if len(r.got) > 0 {
+		list = append(list, r.settle(queue.Return, nil, 0))
+	}
+	r.forget()
+	if len(list) == 0 {
+		return err
+	}
+	stale, e := r.taker.Settle(ctx, list...)
+	switch {
+	case e != nil:
+		return e
+	case stale > 0 && had:
+		return errStale
+	}
+	return err
+}
