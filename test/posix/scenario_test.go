@@ -341,7 +341,7 @@ func TestReserved(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", what, err, want)
 		}
 	}
-	for name, there := range map[string]bool{"cache": false, "cluster": true, "kv": true, "locks": true, "nodes": true, "queues": false, "rpc": false, "tasks": false} {
+	for name, there := range map[string]bool{"cache": false, "cluster": true, "kv": true, "locks": true, "nodes": true, "queues": true, "rpc": false, "tasks": false} {
 		path := m.Path(name)
 		want := syscall.EBUSY
 		if there {
