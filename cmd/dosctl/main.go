@@ -21,13 +21,11 @@ const usage = `usage: dosctl [flags] VERB …
 
   status [--long]     is my data safe, what is going on, what should I do
   events [--follow]   what happened
-  fsck [--verify]     check every name, extent, stripe and shard (--verify: every byte);
-                      if no dos runs there, of --data DIR (--salvage: a broken log too)
+  fsck [--verify]     check names, extents, stripes, shards (--verify: bytes; --salvage: a broken log)
   scrub               read every record of every store now, and mend what is bad
   replace STORE       give up what a lost store had, if it will not come back
   dump FILE           copy the metadata; restore FILE makes DIR/meta anew from it
-  recover [--yes]     go on with what the machine of --data DIR has of the metadata,
-                      when most of the machines that had it are gone for good
+  recover [--yes]     go on with the metadata in --data DIR when most others are lost for good
   node list | node drain|resume|remove NAME          the machines of a cluster
   token create [NAME] [--client [--rights ro|rw|admin]] [--ttl 1h]
   token list | token delete HASH                     who may join
@@ -39,8 +37,7 @@ const usage = `usage: dosctl [flags] VERB …
   authority rotate [--now]                           replace the cluster's authority
 
   --cluster HOST:PORT[,…] --identity FILE   a cluster, and who you are for it
-  --data DIR          the dos that runs here on DIR; --mount DIR: what is mounted there
-                      (default: the one that runs here, else $DOS_CLUSTER)
+  --data DIR, --mount DIR   the dos here (default: the one that runs, else $DOS_CLUSTER)
   --json              for programs, where a table is printed; --version
 example:
   dosctl --cluster 10.0.0.1:7600 status

@@ -194,7 +194,10 @@ func (m *Machine) run(ctx context.Context) error {
 	defer stop()
 	g, below := errgroup.WithContext(below)
 	g.Go(func() error { return m.port.Run(below) })
+	// All with the port's own context: a child of it would end a moment later, and
+	// take the port's end for a failure.
 	g.Go(func() error { return m.serveCalls(below) })
+	g.Go(func() error { return m.serveBulk(below) })
 	g.Go(func() error { return m.serveJoiners(below) })
 	g.Go(func() error { return m.serveStanding(below) })
 	err := m.work(ctx, below)
@@ -277,15 +280,21 @@ func (m *Machine) closeMeta() error {
 // serveCalls answers the other machines and the mounts.
 func (m *Machine) serveCalls(ctx context.Context) error {
 	who := rights.Who(m.keys)
-	stored := rights.Guard(chunkrpc.Serve(m.local), rights.Chunk, who)
-	services := []rpc.Service{stored, rights.Guard(serveState(m.state), rights.Node, who)}
+	services := []rpc.Service{m.stored(), rights.Guard(serveState(m.state), rights.Node, who)}
 	if m.meta != nil {
 		services = append(services, metarpc.Serve(rights.NewMeta(m.meta, who)), m.office.Service())
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return rpc.ServeBulk(ctx, m.port.Listener(protoBulk), stored) })
-	g.Go(func() error { return rpc.Serve(ctx, m.port.Listener(protoCalls), rpc.ServerConfig{}, services...) })
-	return g.Wait()
+	return rpc.Serve(ctx, m.port.Listener(protoCalls), rpc.ServerConfig{}, services...)
+}
+
+// serveBulk answers what has much payload.
+func (m *Machine) serveBulk(ctx context.Context) error {
+	return rpc.ServeBulk(ctx, m.port.Listener(protoBulk), m.stored())
+}
+
+// stored is the service of this machine's stores.
+func (m *Machine) stored() rpc.Service {
+	return rights.Guard(chunkrpc.Serve(m.local), rights.Chunk, rights.Who(m.keys))
 }
 
 // serveAdmin answers dosctl, here and over the network.
