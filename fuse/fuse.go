@@ -36,8 +36,8 @@
 // and those that it believes in any case (SETATTR) have no timeout. It counts time
 // from when it reads an answer: one that leaves late by more than the session's
 // margin of 3 s, because the process or the machine stood still just then, would be
-// believed for too long; it is taken back as soon as the process finds, within
-// a quarter of a second, that the trust is over.
+// believed for too long. It is not taken back: that would also make the kernel
+// disregard a newer answer on its way, and go on with old pages.
 //
 // # Locks
 //

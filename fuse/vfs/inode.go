@@ -47,7 +47,7 @@ type inode struct {
 
 	held      bool      // X is ours; while set, the inode is held
 	shared    bool      // S is ours, as held
-	believed  bool      // the kernel may not ask for attributes again, because S is ours
+	believed  time.Time // until then the kernel may not ask for attributes again, because S is ours
 	altering  int       // operations of this mount that change the inode
 	asks      int       // questions that S would have answered
 	asked     time.Time // the first of them

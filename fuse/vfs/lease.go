@@ -77,8 +77,11 @@ func (fs *FS) unhold(n *inode) (believed bool) {
 	if !n.leased() {
 		return false
 	}
-	believed = n.believed
-	n.held, n.shared, n.believed = false, false, false
+	// Where the belief has ended by itself, with the trust, others may have changed
+	// the file already. To doubt it then would do harm: an answer on its way that says
+	// so would not be believed, and the kernel go on with the pages that it has.
+	believed = time.Now().Before(n.believed)
+	n.held, n.shared, n.believed = false, false, time.Time{}
 	fs.turn(n)
 	fs.mu.Lock()
 	delete(fs.held, n)

@@ -190,7 +190,6 @@ func (fs *FS) age(work context.Context, now time.Time) {
 	}
 	fs.startReaper(work, true)
 	fs.startReturn(work, now)
-	fs.distrust()
 }
 
 // relieve sends dirty data, full stripes first and the oldest next, until half of

@@ -178,35 +178,6 @@ func (fs *FS) doubtAll(list []meta.Ino) {
 	}
 }
 
-// distrust doubts what was believed under a session that may be over. The kernel has
-// stopped believing by itself, unless this process or the whole machine stood still
-// just when it was told.
-func (fs *FS) distrust() {
-	if !fs.Shared() || fs.cfg.Leases.Left() > 0 {
-		return
-	}
-	fs.mu.Lock()
-	list := make([]*inode, 0, len(fs.held))
-	for n := range fs.held {
-		fs.holdLocked(n)
-		list = append(list, n)
-	}
-	fs.mu.Unlock()
-	defer fs.putAll(list)
-	var doubts []meta.Ino
-	for _, n := range list {
-		n.mu.Lock()
-		if n.believed {
-			n.believed = false
-			doubts = append(doubts, n.ino)
-		}
-		n.mu.Unlock()
-	}
-	if len(doubts) > 0 {
-		fs.later(func(context.Context) { fs.doubtAll(doubts) })
-	}
-}
-
 // AttrFor is Attr, and says for how long the attributes may be believed without
 // asking again; if that is not 0, OnDoubt's function takes it back. A change by this
 // mount itself takes it back too, except what the kernel changed with its own
@@ -228,6 +199,8 @@ func (fs *FS) AttrFor(ctx context.Context, ino meta.Ino) (a meta.Attr, good time
 	if left <= 0 || !n.fresh || n.attr != a { // it was taken since
 		return a, 0, nil
 	}
-	n.believed = true
+	if until := time.Now().Add(left); until.After(n.believed) {
+		n.believed = until
+	}
 	return a, left, nil
 }
