@@ -7,6 +7,7 @@ import (
 	"dos/meta"
 	"dos/meta/session"
 	"dos/meta/state"
+	"dos/meta/state/statetest"
 )
 
 // A world is a machine with sessions and tables, on a store in memory.
@@ -30,27 +31,10 @@ func newWorld(t testing.TB, sessions int) *world {
 // call sends a request. A command that fails must have changed nothing.
 func call[Resp any](w *world, s meta.SessionID, op state.Op, req any) (resp Resp, err error) {
 	w.t.Helper()
-	cmd := state.Command{Op: op, Session: s, Body: state.Marshal(req)}
-	var reply state.Reply
-	if w.m.IsQuery(op) {
-		reply = w.m.Answer(w.store, cmd)
-	} else {
+	if !w.m.IsQuery(op) {
 		w.now = w.now.Add(time.Millisecond)
-		cmd.Time = w.now.UnixNano()
-		changes := state.NewOverlay(w.store)
-		reply = w.m.Apply(changes, cmd)
-		for k, v := range changes.Changes() {
-			old, had := w.store.Get(k)
-			switch {
-			case reply.Kind != 0 && (had != (v != nil) || string(v) != string(old)):
-				w.t.Fatalf("op %#x failed with %v and changed row %q", uint16(op), reply.Err(), k)
-			case v != nil:
-				w.store.Set(k, v)
-			default:
-				w.store.Delete(k)
-			}
-		}
 	}
+	reply := statetest.Do(w.t, w.m, w.store, state.Command{Op: op, Time: w.now.UnixNano(), Session: s, Body: state.Marshal(req)})
 	if err := reply.Err(); err != nil {
 		return resp, err
 	}

@@ -3,9 +3,7 @@ package kv
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -13,13 +11,11 @@ import (
 	"dos/meta"
 	"dos/meta/session"
 	"dos/meta/state"
+	"dos/meta/state/statetest"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden file")
 
 // What is written here is read for ever: a change is a change of format.
 func TestGolden(t *testing.T) {
-	const name = "testdata/golden"
 	w := newWorld(t, 1)
 	must[none](w, 0, OpMake, Make{Name: "t", UID: 1, GID: 2, Mode: 0o750})
 	must[none](w, 0, OpSetTable, SetTable{Name: "t", TTL: p(time.Minute), Quota: p(int64(1 << 30))})
@@ -50,18 +46,7 @@ func TestGolden(t *testing.T) {
 	} {
 		fmt.Fprintf(&got, "%T %x\n", v, state.Marshal(v))
 	}
-	if *update {
-		if err := os.WriteFile(name, got.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.String() != string(want) {
-		t.Errorf("got\n%s\nwant\n%s", got.String(), want)
-	}
+	statetest.Golden(t, "testdata/golden", got.String())
 }
 
 func TestRefused(t *testing.T) {

@@ -3,18 +3,15 @@ package lease_test
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
 	"slices"
 	"testing"
 
 	"dos/meta"
 	"dos/meta/lease"
 	"dos/meta/state"
+	"dos/meta/state/statetest"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden file")
 
 type world struct {
 	t     *testing.T
@@ -158,14 +155,5 @@ func TestFormat(t *testing.T) {
 		lease.Want{Term: 1, After: 2}, lease.Wanted{Term: 1, After: 2, Inos: []meta.Ino{3}}} {
 		got += fmt.Sprintf("%T %x\n", req, state.Marshal(req))
 	}
-	const name = "testdata/golden"
-	if *update {
-		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil || got != string(want) {
-		t.Errorf("%v\n%s\nwant\n%s", err, got, want)
-	}
+	statetest.Golden(t, "testdata/golden", got)
 }

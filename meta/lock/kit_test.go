@@ -9,6 +9,7 @@ import (
 	"dos/meta"
 	"dos/meta/session"
 	"dos/meta/state"
+	"dos/meta/state/statetest"
 )
 
 // A world is a machine with sessions and locks, on a store in memory.
@@ -41,25 +42,10 @@ func (w *world) open() meta.SessionID {
 // call sends a request. A command that fails must have changed nothing.
 func call[Resp any](w *world, s meta.SessionID, op state.Op, req any) (resp Resp, err error) {
 	w.t.Helper()
-	var reply state.Reply
-	if w.m.IsQuery(op) {
-		reply = w.m.Answer(w.store, state.Command{Op: op, Body: state.Marshal(req)})
-	} else {
+	if !w.m.IsQuery(op) {
 		w.now += 1e9
-		changes := state.NewOverlay(w.store)
-		reply = w.m.Apply(changes, state.Command{Op: op, Time: w.now, Session: s, Body: state.Marshal(req)})
-		for k, v := range changes.Changes() {
-			old, had := w.store.Get(k)
-			switch {
-			case reply.Kind != 0 && (had != (v != nil) || !bytes.Equal(v, old)):
-				w.t.Fatalf("op %#x failed with %v and changed row %q", uint16(op), reply.Err(), k)
-			case v != nil:
-				w.store.Set(k, v)
-			default:
-				w.store.Delete(k)
-			}
-		}
 	}
+	reply := statetest.Do(w.t, w.m, w.store, state.Command{Op: op, Time: w.now, Session: s, Body: state.Marshal(req)})
 	if reply.Kind == 0 {
 		state.MustUnmarshal(reply.Body, &resp)
 	}

@@ -3,18 +3,15 @@ package lock
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"math"
-	"os"
 	"testing"
 
 	"dos/meta"
 	"dos/meta/session"
 	"dos/meta/state"
+	"dos/meta/state/statetest"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden file")
 
 // A session hears which of its waits are over.
 func TestAwait(t *testing.T) {
@@ -166,7 +163,6 @@ func TestInvalid(t *testing.T) {
 
 // What is written here is read for ever: a change is a change of format.
 func TestGolden(t *testing.T) {
-	const name = "testdata/golden"
 	w := newWorld(t, 2)
 	var got bytes.Buffer
 	for _, l := range []meta.Lock{
@@ -194,18 +190,7 @@ func TestGolden(t *testing.T) {
 	} {
 		fmt.Fprintf(&got, "%T %x\n", v, state.Marshal(v))
 	}
-	if *update {
-		if err := os.WriteFile(name, got.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.String() != string(want) {
-		t.Errorf("got\n%s\nwant\n%s", got.String(), want)
-	}
+	statetest.Golden(t, "testdata/golden", got.String())
 }
 
 // FuzzRequest gives each operation arbitrary bodies.

@@ -2,22 +2,18 @@ package named
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
-	"os"
 	"slices"
 	"testing"
 	"time"
 
 	"dos/meta"
 	"dos/meta/state"
+	"dos/meta/state/statetest"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden file")
 
 // What is written here is read for ever: a change is a change of format.
 func TestGolden(t *testing.T) {
-	const name = "testdata/golden"
 	w := newWorld(t, 3)
 	limit, delay, value := 2, 3*time.Second, "v"
 	who := Who{Node: "n", PID: 4, UID: 5, Cmd: "c"}
@@ -60,18 +56,7 @@ func TestGolden(t *testing.T) {
 	} {
 		fmt.Fprintf(&got, "%T %x\n", v, state.Marshal(v))
 	}
-	if *update {
-		if err := os.WriteFile(name, got.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.String() != string(want) {
-		t.Errorf("got\n%s\nwant\n%s", got.String(), want)
-	}
+	statetest.Golden(t, "testdata/golden", got.String())
 }
 
 func TestNames(t *testing.T) {

@@ -2,39 +2,20 @@ package namespace
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
 	"dos/meta"
 	"dos/meta/state"
+	"dos/meta/state/statetest"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(name, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
-	}
-}
 
 // Numbers of operations are never reused: this list only grows.
 func TestGoldenOps(t *testing.T) {
 	m := new(state.Machine)
 	Register(m)
-	golden(t, "testdata/ops.golden", []byte(strings.Join(m.Ops(), "\n")+"\n"))
+	statetest.Golden(t, "testdata/ops.golden", strings.Join(m.Ops(), "\n")+"\n")
 }
 
 // A change here is a change of format: what is written must be read for ever.
@@ -50,7 +31,7 @@ func TestGoldenRows(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "%s %x %x\n", k[:1], k[1:], v)
 	}
-	golden(t, "testdata/rows.golden", b.Bytes())
+	statetest.Golden(t, "testdata/rows.golden", b.String())
 }
 
 // The rows say what the commands did.

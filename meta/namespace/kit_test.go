@@ -13,6 +13,7 @@ import (
 	"dos/meta/namespace"
 	"dos/meta/session"
 	"dos/meta/state"
+	"dos/meta/state/statetest"
 )
 
 // A world is a machine on a store in memory, and one session.
@@ -47,21 +48,8 @@ func newWorld(t testing.TB) *world {
 func (w *world) apply(op state.Op, body []byte) state.Reply {
 	w.now += 1e9
 	cmd := state.Command{Op: op, Time: w.now, Session: w.me, Body: body}
-	changes := state.NewOverlay(w.store)
-	reply := w.m.Apply(changes, cmd)
 	w.log = append(w.log, cmd)
-	for k, v := range changes.Changes() {
-		old, had := w.store.Get(k)
-		switch {
-		case reply.Kind != 0 && (had != (v != nil) || !bytes.Equal(v, old)):
-			w.t.Fatalf("op %#x failed with %v and changed row %q", uint16(op), reply.Err(), k)
-		case v != nil:
-			w.store.Set(k, v)
-		default:
-			w.store.Delete(k)
-		}
-	}
-	return reply
+	return statetest.Do(w.t, w.m, w.store, cmd)
 }
 
 // try sends a request and returns what came of it.

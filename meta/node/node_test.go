@@ -3,9 +3,7 @@ package node
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -18,9 +16,8 @@ import (
 	"dos/meta/replica"
 	"dos/meta/session"
 	"dos/meta/state"
+	"dos/meta/state/statetest"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden file of the operations")
 
 func open(t testing.TB, dir string) *Node {
 	t.Helper()
@@ -70,20 +67,7 @@ func TestConformance(t *testing.T) {
 // The numbers of operations stand in logs and on the wire: a line may be added,
 // none changed or taken away.
 func TestOps(t *testing.T) {
-	const name = "testdata/ops.golden"
-	got := strings.Join(Machine().Ops(), "\n") + "\n"
-	if *update {
-		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("operations:\n%s\nwant those of %s:\n%s", got, name, want)
-	}
+	statetest.Golden(t, "testdata/ops.golden", strings.Join(Machine().Ops(), "\n")+"\n")
 }
 
 // Clients tell queries from commands by their number.

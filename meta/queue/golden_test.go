@@ -1,39 +1,19 @@
 package queue
 
 import (
-	"bytes"
-	"flag"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"dos/meta/state"
+	"dos/meta/state/statetest"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal([]byte(got), want) {
-		t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
-	}
-}
 
 // Numbers of operations are never reused: this list only grows.
 func TestGoldenOps(t *testing.T) {
 	m := new(state.Machine)
 	Room{}.Register(m)
-	golden(t, "testdata/ops.golden", strings.Join(m.Ops(), "\n")+"\n")
+	statetest.Golden(t, "testdata/ops.golden", strings.Join(m.Ops(), "\n")+"\n")
 }
 
 // A change here is a change of format: what is written must be read for ever.
@@ -56,7 +36,7 @@ func TestGoldenRows(t *testing.T) {
 	w.settle(s, "q", w.take(s, "q", "", 1).Claim, Nack)
 	must[Taken](w, s, OpTake, Take{Name: "p", Max: 2, Wait: true, Consumer: "me", Hold: time.Second})
 	must[none](w, 0, OpPurge, Named{"p"})
-	golden(t, "testdata/rows.golden", w.rows())
+	statetest.Golden(t, "testdata/rows.golden", w.rows())
 	for _, table := range "cnismprkylwvxutz" {
 		if _, _, ok := first(w.store, []byte{'8', byte(table)}, []byte{'8', byte(table) + 1}); !ok {
 			t.Errorf("no row of table %c is pinned", table)

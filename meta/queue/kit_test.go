@@ -12,6 +12,7 @@ import (
 	"dos/meta"
 	"dos/meta/session"
 	"dos/meta/state"
+	"dos/meta/state/statetest"
 )
 
 // A world is a machine with sessions and queues, on two stores in memory: on one the
@@ -40,23 +41,8 @@ func newWorld(t testing.TB) *world {
 func call[Resp any](w *world, s meta.SessionID, op state.Op, req any) (resp Resp, err error) {
 	w.t.Helper()
 	cmd := state.Command{Op: op, Time: w.clock.UnixNano(), Session: s, Body: state.Marshal(req)}
-	var reply state.Reply
-	if w.m.IsQuery(op) {
-		reply = w.m.Answer(w.store, cmd)
-	} else {
-		changes := state.NewOverlay(w.store)
-		reply = w.m.Apply(changes, cmd)
-		for k, v := range changes.Changes() {
-			old, had := w.store.Get(k)
-			switch {
-			case reply.Kind != 0 && (had != (v != nil) || !bytes.Equal(v, old)):
-				w.t.Fatalf("op %#x failed with %v and changed row %q", uint16(op), reply.Err(), k)
-			case v != nil:
-				w.store.Set(k, v)
-			default:
-				w.store.Delete(k)
-			}
-		}
+	reply := statetest.Do(w.t, w.m, w.store, cmd)
+	if !w.m.IsQuery(op) {
 		if twin := w.m.Apply(w.twin, cmd); twin.Kind != reply.Kind || !bytes.Equal(twin.Body, reply.Body) {
 			w.t.Fatalf("op %#x answers %x, and %x where all is in one layer", uint16(op), reply.Body, twin.Body)
 		}

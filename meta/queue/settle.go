@@ -27,21 +27,6 @@ func settles(tx *state.Tx, req Settles) (Settled, error) {
 	return out, nil
 }
 
-// Settle is the command, for commands of other rooms and one claim of the session:
-// a claim that is no more, or does not have the messages any more, is meta.Conflict.
-func (Room) Settle(tx *state.Tx, req Settle) error {
-	w := begin(tx)
-	ok, err := w.settle(req)
-	switch {
-	case err != nil:
-		return err
-	case !ok:
-		return fmt.Errorf("queue %q: claim %d: %w", req.Name, req.Claim, meta.Conflict)
-	}
-	w.done()
-	return nil
-}
-
 // settle does what s says; ok is false if the session has no such claim, or it has
 // none of the messages.
 func (w *work) settle(s Settle) (ok bool, err error) {

@@ -3,18 +3,15 @@ package trust_test
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
 	"slices"
 	"testing"
 
 	"dos/meta"
 	"dos/meta/state"
+	"dos/meta/state/statetest"
 	"dos/meta/trust"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden file")
 
 type world struct {
 	t     testing.TB
@@ -328,15 +325,7 @@ func TestGolden(t *testing.T) {
 	for _, op := range w.m.Ops() {
 		got += op + "\n"
 	}
-	const name = "testdata/golden"
-	if *update {
-		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if want, err := os.ReadFile(name); err != nil || got != string(want) {
-		t.Errorf("%v\n%s\nwant\n%s", err, got, want)
-	}
+	statetest.Golden(t, "testdata/golden", got)
 }
 
 // FuzzRequest gives each operation arbitrary bodies.
