@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"dos/internal/admin"
-	"dos/internal/rpc"
 	"dos/meta"
 	"dos/meta/client"
 	"dos/meta/session"
@@ -81,11 +80,7 @@ func Visit(ctx context.Context, data string, cluster []string, identity string) 
 		}
 		g.sender = door{admin.Dial(sock)}
 	} else {
-		keys, err := openIdentity(identity)
-		if err != nil {
-			return nil, err
-		}
-		service, err := dialMeta(keys, new(rpc.Conns), cluster)
+		_, service, err := dialAs(identity, cluster)
 		if err != nil {
 			return nil, err
 		}

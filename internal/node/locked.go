@@ -15,11 +15,7 @@ import (
 
 // Locked runs do with a named lock of a cluster held, in a session of its own.
 func Locked(ctx context.Context, addrs []string, identity, lock string, shared bool, do func(ctx context.Context, token uint64) error) error {
-	keys, err := openIdentity(identity)
-	if err != nil {
-		return err
-	}
-	service, err := dialMeta(keys, nil, addrs)
+	_, service, err := dialAs(identity, addrs)
 	if err != nil {
 		return err
 	}
@@ -34,11 +30,7 @@ func Locked(ctx context.Context, addrs []string, identity, lock string, shared b
 
 // LockStatus says who has a named lock of a cluster, as its file in /dos/locks does.
 func LockStatus(ctx context.Context, addrs []string, identity, lock string) (string, error) {
-	keys, err := openIdentity(identity)
-	if err != nil {
-		return "", err
-	}
-	service, err := dialMeta(keys, nil, addrs)
+	_, service, err := dialAs(identity, addrs)
 	if err != nil {
 		return "", err
 	}

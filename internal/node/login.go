@@ -84,11 +84,7 @@ const freshenWait = 5 * time.Second
 func Freshen(ctx context.Context, addrs []string, identity string) error {
 	ctx, cancel := context.WithTimeout(ctx, freshenWait)
 	defer cancel()
-	keys, err := openIdentity(identity)
-	if err != nil {
-		return err
-	}
-	service, err := dialMeta(keys, nil, addrs)
+	keys, service, err := dialAs(identity, addrs)
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,16 @@ func dialMeta(keys *trust.Keyring, dialled *rpc.Conns, addrs []string) (*metaSer
 	return &metaService{metarpc.NewClient(dial, addrs...)}, nil
 }
 
+// dialAs prepares the way for who has the identity in a file.
+func dialAs(identity string, addrs []string) (*trust.Keyring, *metaService, error) {
+	keys, err := openIdentity(identity)
+	if err != nil {
+		return nil, nil, err
+	}
+	service, err := dialMeta(keys, nil, addrs)
+	return keys, service, err
+}
+
 // anyone makes calls of no session, each sent once.
 func (s *metaService) anyone() client.Caller { return client.Direct(s.Client, 0) }
 

@@ -129,11 +129,7 @@ func makeGroup(tx *state.Tx, req Grouped) (none, error) {
 
 func removeGroup(tx *state.Tx, req Grouped) (none, error) {
 	w := begin(tx)
-	q, err := w.queue(req.Name)
-	if err != nil {
-		return none{}, err
-	}
-	g, err := q.need(req.Group)
+	q, g, err := w.group(req.Name, req.Group)
 	switch {
 	case err != nil:
 		return none{}, err
@@ -178,11 +174,7 @@ func (q *queue) restart(g *group, at uint64) {
 
 func seek(tx *state.Tx, req Seek) (none, error) {
 	w := begin(tx)
-	q, err := w.queue(req.Name)
-	if err != nil {
-		return none{}, err
-	}
-	g, err := q.need(req.Group)
+	q, g, err := w.group(req.Name, req.Group)
 	switch {
 	case err != nil:
 		return none{}, err

@@ -33,11 +33,7 @@ func (room Room) take(tx *state.Tx, req Take) (Taken, error) {
 			out.Stale++
 		}
 	}
-	q, err := w.queue(req.Name)
-	if err != nil {
-		return Taken{}, err
-	}
-	g, err := q.need(req.Group)
+	q, g, err := w.group(req.Name, req.Group)
 	if err != nil {
 		return Taken{}, err
 	}

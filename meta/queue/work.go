@@ -84,6 +84,14 @@ func (w *work) queue(name string) (*queue, error) {
 	return q, nil
 }
 
+// group finds a queue and one of its groups.
+func (w *work) group(queue, name string) (q *queue, g *group, err error) {
+	if q, err = w.queue(queue); err == nil {
+		g, err = q.need(name)
+	}
+	return q, g, err
+}
+
 // byID returns a queue by its number; nil if it is no more.
 func (w *work) byID(id uint64) *queue {
 	name, ok := w.ids[id]

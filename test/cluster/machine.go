@@ -21,11 +21,7 @@ type Machine struct {
 	Data string // its --data
 	Addr string // HOST:PORT
 
-	host  *host // nil: on no network of its own
-	clock *Clock
-	args  []string
-	proc  *process // the last one started; nil after Stop and Kill
-	log   logBuffer
+	daemon
 }
 
 // A Spec is what is asked of a machine. The zero value is a machine with all roles.
@@ -107,37 +103,6 @@ func (m *Machine) Ended(tb testing.TB) Result {
 	}
 	m.proc = nil
 	return Result{Code: p.cmd.ProcessState.ExitCode(), Stderr: m.log.String()}
-}
-
-// Pause stops the process where it is, as a machine that hangs does, until Resume.
-func (m *Machine) Pause(tb testing.TB) {
-	tb.Helper()
-	m.signal(tb, syscall.SIGSTOP)
-}
-
-// Resume ends a Pause.
-func (m *Machine) Resume(tb testing.TB) {
-	tb.Helper()
-	m.signal(tb, syscall.SIGCONT)
-}
-
-func (m *Machine) signal(tb testing.TB, sig os.Signal) {
-	tb.Helper()
-	if err := m.proc.cmd.Process.Signal(sig); err != nil {
-		tb.Fatalf("machine %s: %v: %v", m.Name, sig, err)
-	}
-}
-
-// Cut takes its cable out: what it sends and what is sent to it vanishes.
-func (m *Machine) Cut(tb testing.TB) {
-	tb.Helper()
-	m.host.cut(tb)
-}
-
-// Heal ends a Cut.
-func (m *Machine) Heal(tb testing.TB) {
-	tb.Helper()
-	m.host.heal(tb)
 }
 
 // Wipe deletes all that its store in the data directory has, as a disk that dies
@@ -225,7 +190,7 @@ func found(tb testing.TB, c *Cluster, code string, first Spec) *Cluster {
 // New prepares a machine that is not a member yet. Again starts it.
 func (c *Cluster) New(tb testing.TB, s Spec, flags ...string) *Machine {
 	tb.Helper()
-	m := &Machine{Name: s.Name, Data: s.Data, clock: s.Clock}
+	m := &Machine{Name: s.Name, Data: s.Data, daemon: daemon{clock: s.Clock}}
 	if m.Name == "" {
 		m.Name = string(rune('a' + len(c.all)))
 	}
@@ -352,7 +317,7 @@ func (c *Cluster) Mount(tb testing.TB, flags ...string) *Mount {
 // MountBy is Mount on a machine whose clock is set so.
 func (c *Cluster) MountBy(tb testing.TB, clock *Clock, flags ...string) *Mount {
 	tb.Helper()
-	m := &Mount{Point: filepath.Join(Dir(tb), "m"), clock: clock}
+	m := &Mount{Point: filepath.Join(Dir(tb), "m"), daemon: daemon{clock: clock}}
 	var addrs []string
 	for _, machine := range c.Machines {
 		addrs = append(addrs, machine.Addr)

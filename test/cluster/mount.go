@@ -31,11 +31,7 @@ type Mount struct {
 	Point string // where it is mounted
 	Data  string // its --data
 
-	args  []string
-	clock *Clock
-	host  *host    // where on a network it runs; nil: on none of its own
-	proc  *process // the last one started; nil after Stop and Kill
-	log   logBuffer
+	daemon
 }
 
 // Start mounts an embedded cluster whose data is in data, which may be new,
@@ -94,38 +90,6 @@ func (m *Mount) KillAgain(tb testing.TB) {
 	m.signal(tb, syscall.SIGKILL)
 	m.Again(tb)
 	<-p.done
-}
-
-// Pause stops the process where it is, as a machine that hangs does, until Resume.
-func (m *Mount) Pause(tb testing.TB) {
-	tb.Helper()
-	m.signal(tb, syscall.SIGSTOP)
-}
-
-// Resume ends a Pause.
-func (m *Mount) Resume(tb testing.TB) {
-	tb.Helper()
-	m.signal(tb, syscall.SIGCONT)
-}
-
-// Cut takes the cable of its machine out: what it sends and what is sent to it
-// vanishes. It must be on a network.
-func (m *Mount) Cut(tb testing.TB) {
-	tb.Helper()
-	m.host.cut(tb)
-}
-
-// Heal ends a Cut.
-func (m *Mount) Heal(tb testing.TB) {
-	tb.Helper()
-	m.host.heal(tb)
-}
-
-func (m *Mount) signal(tb testing.TB, sig os.Signal) {
-	tb.Helper()
-	if err := m.proc.cmd.Process.Signal(sig); err != nil {
-		tb.Fatalf("%s: %v: %v", m.proc, sig, err)
-	}
 }
 
 // Cold stops it, empties the kernel's caches and starts it again.
