@@ -397,6 +397,32 @@ func TestHungLog(t *testing.T) {
 	shut(t, r)
 }
 
+// A process that was stopped for longer than a write may take, while it wrote, has
+// no disk that hangs.
+func TestStandstill(t *testing.T) {
+	const tick = 100 * time.Millisecond
+	var w watched
+	now := time.Unix(1e9, 0)
+	look := func(after time.Duration, began int64, took, want time.Duration) {
+		t.Helper()
+		now = now.Add(after)
+		if got := w.look(now, began, took); got != want {
+			t.Errorf("a write that has taken %v, looked at after %v: %v, want %v", took, after, got, want)
+		}
+	}
+	look(tick, 7, 0, 0)
+	look(tick, 7, tick, tick)
+	look(20*time.Second, 7, 20*time.Second+tick, tick)
+	look(tick, 7, 20*time.Second+2*tick, 2*tick)           // it goes on hanging
+	look(12*time.Second, 8, 12*time.Second, 0)             // another, begun unseen
+	look(12*time.Second, 9, 3*tick, 0)                     // begun after the standstill
+	look(tick, 9, 4*tick, tick)                            // and late by no more than it has taken
+	look(tick, 0, 0, 0)                                    // none
+	look(30*time.Second, 0, 0, 0)                          // nor while it stood still
+	look(tick, 10, tick, tick)                             // the next is watched from its start
+	look(standstill, 10, tick+standstill, tick+standstill) // a look that is a little late counts
+}
+
 func TestDumpAndRestore(t *testing.T) {
 	r := open(t, testConfig(t, t.TempDir()))
 	propose(t, r, opBulk, bulk{"row", 5000, 200})

@@ -138,12 +138,13 @@ func (l *logs) DeleteRange(from, to uint64) error {
 // recordAcked writes down the highest index acknowledged, if it has changed.
 func (l *logs) recordAcked() error { return l.acked.record(l.highest.Load()) }
 
-// writing returns how long the write under way has taken.
-func (l *logs) writing() time.Duration {
-	if began := l.began.Load(); began != 0 {
-		return time.Since(l.clock) - time.Duration(began)
+// writing returns when the write under way began, as a number that tells it from
+// others, and how long it has taken; 0 if none is.
+func (l *logs) writing() (began int64, took time.Duration) {
+	if began = l.began.Load(); began != 0 {
+		took = time.Since(l.clock) - time.Duration(began)
 	}
-	return 0
+	return began, took
 }
 
 // last is the last index, 0 if the log is empty. It cannot fail while open.

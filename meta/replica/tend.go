@@ -14,11 +14,13 @@ import (
 // watchLog shuts the gate while a write to the log takes too long, and ends the
 // member when it takes far too long: a leader whose disk hangs would go on
 // sending heartbeats and keep the others from electing one that works. It does
-// no I/O itself.
+// no I/O itself. Time in which this process itself stood still is no fault of the
+// disk's, and does not end it.
 func (r *Replica) watchLog() {
 	tick := time.NewTicker(r.cfg.limits.slow / 20)
 	defer tick.Stop()
 	slow := false
+	var seen watched
 	for {
 		select {
 		case <-tick.C:
@@ -27,8 +29,9 @@ func (r *Replica) watchLog() {
 		case <-r.dead:
 			return
 		}
-		switch took := r.logs.writing(); {
-		case took > r.cfg.limits.hung:
+		began, took := r.logs.writing()
+		switch hung := seen.look(time.Now(), began, took); {
+		case hung > r.cfg.limits.hung:
 			r.fatal(fmt.Errorf("a write to the log in %s has taken %v", r.cfg.Dir, took.Round(time.Millisecond)))
 			return
 		case took > r.cfg.limits.slow && !slow:
@@ -41,6 +44,30 @@ func (r *Replica) watchLog() {
 			r.reopen()
 		}
 	}
+}
+
+// standstill is how long after the one before a look at the log is so late that
+// the process has stood still: it was stopped, or the machine was.
+const standstill = time.Second
+
+// watched is a write to the log as somebody sees who looks all the time.
+type watched struct {
+	at    time.Time     // of the last look
+	began int64         // which write it was, or 0
+	stood time.Duration // how much of it the process stood still
+}
+
+// look returns for how long the write that began then, and has taken so long by the
+// clock, kept a process waiting that was running.
+func (w *watched) look(now time.Time, began int64, took time.Duration) time.Duration {
+	if began != w.began {
+		w.stood = 0
+	}
+	if late := now.Sub(w.at); !w.at.IsZero() && late > standstill {
+		w.stood = min(w.stood+late, took) // it may have begun just before, unseen
+	}
+	w.at, w.began = now, began
+	return took - w.stood
 }
 
 // reopen opens the gate, unless the replica is stopping, which shuts it for good.
