@@ -112,6 +112,13 @@ func (t *table) row(id chunk.StripeID) (chunk.Stripe, bool) {
 	return s, ok
 }
 
+// all returns the rows of this moment; a Repairer may move shards meanwhile.
+func (t *table) all() map[chunk.StripeID]chunk.Stripe {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.rows)
+}
+
 func (t *table) set(f func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -223,7 +230,7 @@ func (b *bench) checkStored() {
 			total++
 		}
 	}
-	for _, s := range b.table.rows {
+	for _, s := range b.table.all() {
 		for i, store := range s.Stores {
 			want++
 			if got, size := found[store][chunk.ID{Stripe: s.ID, Index: uint8(i)}], int64(s.Code.Cell(int(s.Len))); got != size {
@@ -266,7 +273,7 @@ func (b *bench) checkHome() {
 func (b *bench) checkData() {
 	b.Helper()
 	for id, data := range b.data {
-		s, ok := b.table.rows[id]
+		s, ok := b.table.row(id)
 		if !ok {
 			continue
 		}
@@ -398,7 +405,7 @@ func TestDamaged(t *testing.T) {
 		b.write(sizes...)
 		defer b.start()()
 		b.untilFull()
-		for _, s := range b.table.rows {
+		for _, s := range b.table.all() {
 			for i := range s.Code.M {
 				b.cluster.Faulty(s.Stores[i]).Corrupt(chunk.ID{Stripe: s.ID, Index: i})
 			}
