@@ -313,6 +313,7 @@ func TestListsBreak(t *testing.T) {
 // For a moment there are two Repairers, requests arrive late, stores come and go:
 // nothing that is named is deleted, and in the end all is where it should be.
 func TestTwoRepairers(t *testing.T) {
+	const overlap = 10 // seconds; what is under way then ends before the new one moves anything
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			runRuled(t, 10, func(b *bench) {
@@ -343,6 +344,10 @@ func TestTwoRepairers(t *testing.T) {
 					stop = b.start() // before the one that was in charge has ended
 					other := chunk.StoreID(1 + r.IntN(10))
 					for i := range r.IntN(90) {
+						if i == overlap {
+							old()
+							old = func() {}
+						}
 						time.Sleep(time.Second)
 						switch { // somebody changes his mind
 						case i%5 == 0 && other != id:
