@@ -91,6 +91,21 @@ type Caller struct {
 	UID, GID, PID uint32
 }
 
+// May reports whether the caller may do all of want, bits as for others, with what has
+// that owner and mode. The kernel asks that of a path; this is for what a line names.
+// Groups but the first of the caller are not known: they count as others.
+func (c Caller) May(uid, gid, mode, want uint32) bool {
+	switch {
+	case c.UID == 0:
+		return true
+	case c.UID == uid:
+		mode >>= 6
+	case c.GID == gid:
+		mode >>= 3
+	}
+	return mode&want == want
+}
+
 // A Handle is one open of a file. Closing it gives back what opening it took.
 type Handle interface {
 	ReadAt(ctx context.Context, p []byte, off int64) (int, error)

@@ -133,7 +133,11 @@ func (f *front) serve(ctx, running context.Context, c MountConfig) error {
 		cfg.Special.Mount("cluster", cluster.New(f.cluster, cluster.Self{Node: f.node, Session: f.session, Error: &f.last}))
 		cfg.Special.Mount("locks", locks.New(f.named, f.node))
 		cfg.Special.Mount("nodes", nodes.New(f.nodes))
-		cfg.Special.Mount("kv", kv.New(client.KV{Caller: f.services}, map[string]kv.May{"fence": kv.Anyone}))
+		steps := queues.Steps{Queues: f.queues}
+		cfg.Special.Mount("kv", kv.New(client.KV{Caller: f.services}, map[string]kv.Verb{
+			"fence": {Allow: kv.Anyone},
+			"push":  {Allow: steps.Push}, "send": {Allow: steps.Send}, "ack": {Allow: steps.Ack, Done: steps.Acked},
+		}))
 		cfg.Special.Mount("queues", queues.New(f.queues, f.node))
 	}
 	server, err := fuse.Mount(ctx, cfg)

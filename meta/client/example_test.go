@@ -3,14 +3,18 @@ package client_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 
 	"dos/internal/rpc"
 	"dos/meta"
 	"dos/meta/client"
+	"dos/meta/kv"
 	"dos/meta/metatest"
 	"dos/meta/node"
+	"dos/meta/queue"
 	metarpc "dos/meta/rpc"
+	"dos/meta/txn"
 )
 
 // The connections to a cluster's members carry a session and its calls.
@@ -82,4 +86,50 @@ func ExampleLocked() {
 	// Output:
 	// with token 1
 	// with token 2
+}
+
+// A message is taken, a value changed and another message sent, all or nothing: what a
+// consumer does so is done exactly once, whenever it is killed.
+func ExampleAck() {
+	ctx := context.Background()
+	service := metatest.NewMemory(node.Machine()) // in the place of a cluster
+	info, err := client.Session{Caller: client.Direct(service, 0)}.Open(ctx, "example", "", 0)
+	if err != nil {
+		fmt.Println(err)
+	}
+	here := client.Always(client.Direct(service, info.ID), info.ID)
+	queues, values := client.Queues{Caller: here}, client.KV{Caller: here}
+	for _, name := range []string{"orders", "mails"} {
+		if err := queues.Make(ctx, name, 0o755, 0, 0); err != nil {
+			fmt.Println(err)
+		}
+	}
+	if err := values.Make(ctx, kv.Make{Name: "stock", Mode: 0o755}); err != nil {
+		fmt.Println(err)
+	}
+	if _, err := queues.Push(ctx, "orders", queue.Message{Body: []byte("lamp")}); err != nil {
+		fmt.Println(err)
+	}
+
+	taken, err := client.NewConsumer(here, "orders", "", "example").Try(ctx, 1)
+	if err != nil || len(taken.Messages) == 0 {
+		fmt.Println("nothing to do", err)
+		return
+	}
+	order := taken.Messages[0]
+	steps := []txn.Step{
+		client.Ack("orders", taken.Claim, order.Number),
+		{Verb: "put", Args: []string{"stock/lamp"}, Data: []byte("6")},
+		client.Send("mails", queue.Message{Body: []byte("ordered: " + string(order.Body))}),
+	}
+	_, err = values.Commit(ctx, steps)
+	fmt.Println("first:", err)
+	_, err = values.Commit(ctx, steps)
+	fmt.Println("again:", errors.Is(err, meta.Fenced))
+	mails, err := queues.Status(ctx, "mails")
+	fmt.Println("mails:", mails.Depth(), err)
+	// Output:
+	// first: <nil>
+	// again: true
+	// mails: 1 <nil>
 }

@@ -33,8 +33,12 @@ type Taker struct {
 // A waitKey is by what a reader who comes back is known.
 type waitKey struct {
 	name, group string
-	who         uint32
+	by          Process
 }
+
+// A Process is one of the client's machine, and whose it is. PID 0 is one that is
+// not known.
+type Process struct{ UID, PID uint32 }
 
 type idleWait struct {
 	consumer *Consumer
@@ -80,8 +84,8 @@ func (t *Taker) Run(ctx context.Context) error {
 
 // Take waits, unless wait is false, for one message, and returns the Reader that has
 // it. Who was interrupted while it waited, and comes back within a second, has kept
-// its place; by is its number. Without wait it is meta.WouldWait if there is none.
-func (t *Taker) Take(ctx context.Context, name, group, who string, by uint32, wait bool) (*Reader, queue.Got, error) {
+// its place. Without wait it is meta.WouldWait if there is none.
+func (t *Taker) Take(ctx context.Context, name, group, who string, by Process, wait bool) (*Reader, queue.Got, error) {
 	key := waitKey{name, group, by}
 	t.mu.Lock()
 	var c *Consumer
@@ -93,7 +97,7 @@ func (t *Taker) Take(ctx context.Context, name, group, who string, by uint32, wa
 	if c == nil {
 		c = NewConsumer(t.stay, name, group, who)
 	}
-	r := &Reader{taker: t, consumer: c}
+	r := &Reader{taker: t, consumer: c, by: by}
 	err := r.fill(ctx, 1, wait)
 	if err != nil {
 		if c.place != 0 {
@@ -103,10 +107,12 @@ func (t *Taker) Take(ctx context.Context, name, group, who string, by uint32, wa
 		}
 		return nil, queue.Got{}, err
 	}
+	m := r.step()
+	r.only = m.Number
 	t.mu.Lock()
 	t.readers[r] = true
 	t.mu.Unlock()
-	return r, r.step(), nil
+	return r, m, nil
 }
 
 // Open returns a Reader of many messages.
@@ -124,6 +130,8 @@ func (t *Taker) Open(name, group, who string) *Reader {
 type Reader struct {
 	taker    *Taker
 	consumer *Consumer
+	by       Process // who has the message of a Take,
+	only     uint64  // and its number; 0: there may be many
 
 	mu     sync.Mutex // guards all below; held while messages are waited for
 	claim  uint64     // 0: nothing is out

@@ -40,7 +40,7 @@ func Machine() *state.Machine {
 	lock.Register(m)                                                                                           // 0x05xx
 	named.Register(m)                                                                                          // 0x05xx too
 	kv.Register(m)                                                                                             // 0x06xx
-	txn.Register(m, kv.Verbs, named.Verbs)                                                                     // 0x06xx too
+	txn.Register(m, kv.Verbs, named.Verbs, queue.Verbs)                                                        // 0x06xx too
 	queue.Room{Fence: fence}.Register(m)                                                                       // 0x07xx
 	return m
 }

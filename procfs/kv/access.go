@@ -18,31 +18,26 @@ const (
 	toWrite = 2
 )
 
-// may reports whether a caller may do all of want with what has that owner and mode.
-// Groups but the first of the caller are not known here: they count as others.
-func may(by procfs.Caller, uid, gid, mode uint32, want uint32) bool {
-	switch {
-	case by.UID == 0:
-		return true
-	case by.UID == uid:
-		mode >>= 6
-	case by.GID == gid:
-		mode >>= 3
-	}
-	return mode&want == want
-}
-
 // likeDir is the mode of a file that is for those who may read or write a directory.
 func likeDir(mode, bit uint32) uint32 {
 	allowed := mode / bit & 0o111
 	return allowed*toRead | allowed*toWrite
 }
 
-// Anyone may do a step that changes nothing and tells nothing (May).
-func Anyone(context.Context, procfs.Caller, txn.Step) error { return nil }
+// A Verb is one of another room that transactions may have.
+type Verb struct {
+	// Allow says whether a caller may do a step, whose line is its first argument and,
+	// after it, data. It may make of these what the service takes.
+	Allow func(ctx context.Context, by procfs.Caller, step *txn.Step) error
+	// Done hears of each such step that is committed. Optional.
+	Done func(step txn.Step)
+}
+
+// Anyone may do a step that changes nothing and tells nothing (Verb.Allow).
+func Anyone(context.Context, procfs.Caller, *txn.Step) error { return nil }
 
 // mayStep says whether a caller may do a step of a transaction.
-func (r *root) mayStep(ctx context.Context, by procfs.Caller, step txn.Step) error {
+func (r *root) mayStep(ctx context.Context, by procfs.Caller, step *txn.Step) error {
 	want := uint32(toWrite)
 	switch step.Verb {
 	case "if":
@@ -53,7 +48,7 @@ func (r *root) mayStep(ctx context.Context, by procfs.Caller, step txn.Step) err
 		if !ok {
 			return fmt.Errorf("there is no verb %q: %w", step.Verb, meta.Invalid)
 		}
-		return other(ctx, by, step)
+		return other.Allow(ctx, by, step)
 	}
 	if len(step.Args) == 0 {
 		return fmt.Errorf("%s without a key: %w", step.Verb, meta.Invalid)
@@ -70,7 +65,7 @@ func (r *root) mayStep(ctx context.Context, by procfs.Caller, step txn.Step) err
 	case step.Verb == "put" && e.Version != 0: // what is there is written to
 		t = kv.Table{UID: e.UID, GID: e.GID, Mode: e.Mode}
 	}
-	if !may(by, t.UID, t.GID, t.Mode, want) {
+	if !by.May(t.UID, t.GID, t.Mode, want) {
 		return fmt.Errorf("%s %s: %w", step.Verb, step.Args[0], meta.Permission)
 	}
 	return nil

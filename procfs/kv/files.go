@@ -125,6 +125,11 @@ func (t *transaction) say(ctx context.Context, line string) (string, error) {
 		if err != nil {
 			return "", err
 		}
+		for _, step := range steps {
+			if done := t.others[step.Verb].Done; done != nil {
+				done(step)
+			}
+		}
 		return committed(steps, answers), nil
 	case "abort":
 		t.steps = nil
@@ -152,7 +157,7 @@ func (t *transaction) say(ctx context.Context, line string) (string, error) {
 	if len(t.steps) == txn.StepsMax {
 		return "", fmt.Errorf("more than %d steps: %w", txn.StepsMax, meta.TooLarge)
 	}
-	if err := t.mayStep(ctx, t.by, step); err != nil {
+	if err := t.mayStep(ctx, t.by, &step); err != nil {
 		return "", err
 	}
 	t.steps = append(t.steps, step)
@@ -210,7 +215,7 @@ func (f file) scan(ctx context.Context, by procfs.Caller, line string) (string, 
 		}
 		for _, e := range reply.Entries {
 			req.From = e.Key + "\x00"
-			if !may(by, e.UID, e.GID, e.Mode, toRead) {
+			if !by.May(e.UID, e.GID, e.Mode, toRead) {
 				continue
 			}
 			if e.Blob != nil {

@@ -43,17 +43,13 @@ type Tables interface {
 	Commit(ctx context.Context, steps []txn.Step) ([]string, error)
 }
 
-// A May says whether a caller may do what a step of a transaction does with a room's
-// verb.
-type May = func(ctx context.Context, by procfs.Caller, step txn.Step) error
-
 // New returns the directory. others are the verbs that transactions may have beside
 // those of this room.
-func New(t Tables, others map[string]May) procfs.Dir { return &root{t, others} }
+func New(t Tables, others map[string]Verb) procfs.Dir { return &root{t, others} }
 
 type root struct {
 	kv     Tables
-	others map[string]May
+	others map[string]Verb
 }
 
 // The nodes below are comparable values, so that the same thing has the same inode

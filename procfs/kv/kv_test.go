@@ -26,7 +26,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	k := client.KV{Caller: client.Direct(metatest.NewMemory(node.Machine()), 0)}
-	return &world{t, k, New(k, map[string]May{"fence": Anyone})}
+	return &world{t, k, New(k, map[string]Verb{"fence": {Allow: Anyone}})}
 }
 
 var alice = procfs.Caller{UID: 7, GID: 8}

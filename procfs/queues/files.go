@@ -151,7 +151,7 @@ func (f file) who(by procfs.Caller) string { return fmt.Sprintf("%s pid %d", f.a
 
 func (f file) take(by procfs.Caller, taken func(reader) procfs.Taken) procfs.Take {
 	t := procfs.Take{Take: func(ctx context.Context, wait bool) (procfs.Taken, error) {
-		r, m, err := f.at.room.queues.Take(ctx, f.at.queue, f.at.group, f.who(by), by.PID, wait)
+		r, m, err := f.at.room.queues.Take(ctx, f.at.queue, f.at.group, f.who(by), process(by), wait)
 		if err != nil {
 			return procfs.Taken{}, err
 		}

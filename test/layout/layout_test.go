@@ -68,7 +68,7 @@ var may = map[string][]string{
 
 	"procfs":         {"meta"},
 	"procfs/cluster": {"meta", "procfs"},
-	"procfs/queues":  {"meta", "meta/client", "meta/queue", "procfs"},
+	"procfs/queues":  {"meta", "meta/client", "meta/queue", "meta/txn", "procfs"},
 	"procfs/locks":   {"meta", "meta/client", "meta/named", "procfs"},
 	"procfs/nodes":   {"meta", "procfs"},
 	"procfs/kv":      {"meta", "meta/kv", "meta/txn", "procfs"},
