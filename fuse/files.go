@@ -33,6 +33,9 @@ type files struct {
 	// dropPages has the kernel forget the pages of a node, those in dirty maps
 	// written first. Reads and writes of the node must not wait for its caller.
 	dropPages func(nodeid uint64)
+	// mapsDirect is whether the kernel can map what is open with FOPEN_DIRECT_IO for
+	// shared writing (Linux 6.6).
+	mapsDirect bool
 
 	locks   Locks // nil: the kernel's own
 	lockers lockUsers

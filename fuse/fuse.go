@@ -23,9 +23,10 @@
 // its pages when it hears of another size or mtime. Since programs can set mtime
 // back, it is made to drop them when it would not, and the version of the data is
 // another one than when they were read. Maps are not asked about: that is the one
-// exception. (A write(2) changes cached pages before it reaches us, so a program that
-// reads what another one of the same machine is just writing may see it before the
-// write has returned, and before other machines do.)
+// exception. What is open for writing goes past the kernel's pages, or a program that
+// reads what another one of the same machine is just writing would see it before the
+// write has returned, and before other machines do. (A kernel before 6.6 could not
+// map such files; there only what appends goes past.)
 //
 // Only GETATTR of a file under S (package meta/lease) is answered with a timeout,
 // what is left of the trust in the session: until then read(2) and fstat(2) do not
@@ -210,6 +211,7 @@ func connect(f *files, path string, cfg Config) (*raw.Server, error) {
 	}
 	server, err := newServer(f, path, opts)
 	if err == nil {
+		f.mapsDirect = server.KernelSettings().Flags64()&raw.CAP_DIRECT_IO_ALLOW_MMAP != 0
 		f.dropPages = func(nodeid uint64) { server.InodeNotify(nodeid, 0, 0) } // it may not know the inode any more
 		cfg.FS.OnDoubt(func(ino meta.Ino) { server.InodeNotify(f.nodeid(ino), -1, 0) })
 		return server, nil

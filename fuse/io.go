@@ -50,9 +50,10 @@ func (f *files) Open(cancel <-chan struct{}, in *raw.OpenIn, out *raw.OpenOut) r
 func (f *files) opened(stored *vfs.File, flags uint32, out *raw.OpenOut) {
 	h := &file{stored: stored, writable: flags&syscall.O_ACCMODE != syscall.O_RDONLY}
 	switch {
-	case f.fs.Shared() && h.writable && flags&syscall.O_APPEND != 0:
-		// One write(2) must be one WRITE, or what others append comes in between: the
-		// kernel cuts writes at pages that it does not have.
+	case f.fs.Shared() && h.writable && (f.mapsDirect || flags&syscall.O_APPEND != 0):
+		// A write must not show in pages of this machine before the others can see it.
+		// And one write(2) must be one WRITE, or what others append comes in between:
+		// the kernel cuts writes at pages that it does not have.
 		out.OpenFlags = raw.FOPEN_DIRECT_IO
 	case stored.Cached():
 		out.OpenFlags = raw.FOPEN_KEEP_CACHE

@@ -257,31 +257,31 @@ func doRegister(m *cluster.Mount, q request) answer {
 // takes a few microseconds.
 const aloneIn = 50 * time.Microsecond
 
-// sharedRegisters are files that stay open on all mounts. A machine's kernel shows
-// pages to its programs while one of these is still writing them, before the other
-// machines can know (package fuse): what is to be shown here is what happens
-// between machines, so on each mount a write of a register excludes its reads.
+// sharedRegisters are files that stay open on all mounts, for reading, which a
+// machine's kernel may answer from its pages, and for writing.
 type sharedRegisters struct {
-	files map[*cluster.Mount][]*os.File
-	turns map[*os.File]*sync.RWMutex
-	alone atomic.Int64 // reads that took less than aloneIn
+	read, written map[*cluster.Mount][]*os.File
+	alone         atomic.Int64 // reads that took less than aloneIn
 }
 
 func newSharedRegisters(t *testing.T, mounts []*cluster.Mount) *sharedRegisters {
-	s := &sharedRegisters{files: make(map[*cluster.Mount][]*os.File), turns: make(map[*os.File]*sync.RWMutex)}
+	s := &sharedRegisters{read: make(map[*cluster.Mount][]*os.File), written: make(map[*cluster.Mount][]*os.File)}
+	open := func(m *cluster.Mount, name string, flag int) *os.File {
+		f, err := os.OpenFile(m.Path(name), flag, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() }) //nolint:errcheck // what was written is another test's business
+		return f
+	}
 	for i := range linearShared {
 		name := fmt.Sprint("shared", i)
 		if err := os.WriteFile(mounts[i%len(mounts)].Path(name), make([]byte, 8), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		for _, m := range mounts {
-			f, err := os.OpenFile(m.Path(name), os.O_RDWR, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { f.Close() }) //nolint:errcheck // what was written is another test's business
-			s.files[m] = append(s.files[m], f)
-			s.turns[f] = new(sync.RWMutex)
+			s.read[m] = append(s.read[m], open(m, name, os.O_RDONLY))
+			s.written[m] = append(s.written[m], open(m, name, os.O_WRONLY))
 		}
 	}
 	return s
@@ -298,20 +298,14 @@ func (s *sharedRegisters) next(i int, rnd *rand.Rand) (in any, do func(*cluster.
 }
 
 func (s *sharedRegisters) do(m *cluster.Mount, q request) answer {
-	f := s.files[m][q.a]
-	turn := s.turns[f]
 	var b [8]byte
 	var err error
 	if q.op == "write" {
-		turn.Lock()
-		defer turn.Unlock()
 		binary.BigEndian.PutUint64(b[:], q.val)
-		_, err = f.WriteAt(b[:], 0)
+		_, err = s.written[m][q.a].WriteAt(b[:], 0)
 	} else {
-		turn.RLock()
-		defer turn.RUnlock()
 		began := time.Now()
-		_, err = f.ReadAt(b[:], 0)
+		_, err = s.read[m][q.a].ReadAt(b[:], 0)
 		if time.Since(began) < aloneIn {
 			s.alone.Add(1)
 		}
