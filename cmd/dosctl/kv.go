@@ -48,8 +48,15 @@ func (v *version) Set(text string) error {
 	return nil
 }
 
-// values calls f with the tables of the dos that is meant, in a session.
+// values calls f with the tables of the dos that is meant.
 func values(f func(ctx context.Context, c command, k client.KV) error) func(context.Context, command) error {
+	return visit(func(ctx context.Context, c command, guest *node.Guest) error {
+		return f(ctx, c, client.KV{Caller: guest})
+	})
+}
+
+// visit calls f with a session of the dos that is meant.
+func visit(f func(ctx context.Context, c command, guest *node.Guest) error) func(context.Context, command) error {
 	return func(ctx context.Context, c command) (err error) {
 		if err := c.resolve(ctx); err != nil {
 			return err
@@ -58,7 +65,7 @@ func values(f func(ctx context.Context, c command, k client.KV) error) func(cont
 		if err != nil {
 			return err
 		}
-		err = f(ctx, c, client.KV{Caller: guest})
+		err = f(ctx, c, guest)
 		if e := guest.Close(context.WithoutCancel(ctx)); err == nil {
 			err = e
 		}

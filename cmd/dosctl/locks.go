@@ -48,7 +48,9 @@ func lock(ctx context.Context, c command) error {
 	if err != nil {
 		return err
 	}
-	do := func(ctx context.Context, token uint64) error { return c.execute(ctx, c.args[1:], token) }
+	do := func(ctx context.Context, token uint64) error {
+		return c.execute(ctx, os.Stdin, c.args[1:], tokenEnv+"="+strconv.FormatUint(token, 10))
+	}
 	if point == "" {
 		return node.Locked(ctx, c.cluster, c.identity, c.args[0], c.flags.shared, do)
 	}
@@ -57,11 +59,11 @@ func lock(ctx context.Context, c command) error {
 
 // execute runs a command. When ctx ends, because the lock is lost or somebody
 // interrupts, it is told to end.
-func (c command) execute(ctx context.Context, args []string, token uint64) error {
+func (c command) execute(ctx context.Context, in io.Reader, args []string, env ...string) error {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, c.out, c.errout
-	cmd.Env = append(os.Environ(), tokenEnv+"="+strconv.FormatUint(token, 10))
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, c.out, c.errout
+	cmd.Env = append(os.Environ(), env...)
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {

@@ -31,6 +31,10 @@ const usage = `usage: dosctl [flags] VERB …
   token list | token delete HASH                     who may join
   kv get|put|del|scan|watch TABLE/KEY [--only VERSION] [--ttl 1h] [--after REVISION]
   kv txn              values in tables; put and txn read the value, or the steps
+  queue list | queue make|remove|status|peek|inflight|log NAME        queues
+  queue ctl NAME [SETTING…]                          their settings
+  queue push|send|put NAME | queue pop NAME [--wait 5s]   a line or what is read is a message
+  queue take NAME [--wait 5s] [--follow] -- COMMAND…      it reads one; its status 0 acknowledges
   login TOKEN|@FILE|- [--name NAME]                  join as a client
   identity list | identity revoke NAME [--node]      who has joined
   lock NAME [--shared] -- COMMAND…                   run it with a lock held | lock status NAME
@@ -89,15 +93,16 @@ type verb struct {
 }
 
 // verbs lists them all, each group in a file of its own.
-var verbs = slices.Concat(dataVerbs, kvVerbs, lockVerbs, nodeVerbs, accessVerbs)
+var verbs = slices.Concat(dataVerbs, kvVerbs, lockVerbs, queueVerbs, nodeVerbs, accessVerbs)
 
 // flags are those that go with some verbs only.
 type flags struct {
 	json, long, verify, salvage, follow, node, client, now, yes, shared bool
 
-	rights, name string
-	ttl          duration
-	only, after  version
+	rights, name, wait string
+
+	ttl         duration
+	only, after version
 }
 
 func run(ctx context.Context, args []string, out, errout io.Writer) error {
@@ -118,6 +123,7 @@ func run(ctx context.Context, args []string, out, errout io.Writer) error {
 	set.BoolVar(&c.flags.shared, "shared", false, "")
 	set.StringVar(&c.flags.rights, "rights", "", "")
 	set.StringVar(&c.flags.name, "name", "", "")
+	set.StringVar(&c.flags.wait, "wait", "", "")
 	set.Var(&c.flags.ttl, "ttl", "")
 	set.Var(&c.flags.only, "only", "")
 	set.Var(&c.flags.after, "after", "")

@@ -32,6 +32,9 @@ func TestWrongUse(t *testing.T) {
 		{"restore x", "--data DIR"},
 		{"lock x", "lock NAME -- COMMAND…"},
 		{"lock status", "lock status NAME: it takes one argument"},
+		{"queue take x", "queue take NAME -- COMMAND…"},
+		{"queue ctl", "queue ctl NAME SETTING…"},
+		{"queue pop x --follow", "--follow does not go with queue pop"},
 		{"status --shared", "--shared does not go with status"},
 		{"--fly status", "--fly"},
 	} {

@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"dos/internal/admin"
 	"dos/meta"
 	"dos/meta/client"
-	"dos/meta/session"
 	"dos/meta/state"
 )
 
@@ -58,50 +56,52 @@ func (d door) Do(ctx context.Context, cmd state.Command) (state.Reply, error) {
 	return c.Reply, nil
 }
 
-// A Guest is a session with a dos without a mount.
+// A Guest is a session with a dos without a mount, kept until it is closed.
 type Guest struct {
-	*client.Remote
-	sender client.Sender
-	close  func()
+	*client.Visit
+	leave func() // ends the keeping
+	close func()
 }
-
-// guestTTL is how long the session outlives a program that was killed. It is not
-// renewed: what a Guest does in it must take less.
-const guestTTL = time.Minute
 
 // Visit opens a session with the dos that runs on the directory data or, if that is
 // empty, with a cluster. Whoever calls it closes it.
 func Visit(ctx context.Context, data string, cluster []string, identity string) (*Guest, error) {
 	g := &Guest{close: func() {}}
+	var sender client.Sender
 	if data != "" {
 		sock, err := Socket(ctx, data)
 		if err != nil {
 			return nil, err
 		}
-		g.sender = door{admin.Dial(sock)}
+		sender = door{admin.Dial(sock)}
 	} else {
 		_, service, err := dialAs(identity, cluster)
 		if err != nil {
 			return nil, err
 		}
-		g.sender, g.close = service.Client, service.close
+		sender, g.close = service.Client, service.close
 	}
 	host, err := os.Hostname()
+	if err == nil {
+		g.Visit, err = client.NewVisit(ctx, sender, "dosctl", host)
+	}
 	if err != nil {
 		g.close()
 		return nil, err
 	}
-	var info session.Info
-	if info, err = (client.Session{Caller: client.Direct(g.sender, 0)}).Open(ctx, "dosctl", host, guestTTL); err != nil {
-		g.close()
-		return nil, err
-	}
-	g.Remote = client.NewRemote(g.sender, info.ID)
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		_ = g.Run(running, func() {}) // what is asked after the session's end fails
+		close(done)
+	}()
+	g.leave = func() { stop(); <-done }
 	return g, nil
 }
 
 // Close ends the session.
 func (g *Guest) Close(ctx context.Context) error {
 	defer g.close()
-	return client.Session{Caller: client.Direct(g.sender, 0)}.End(ctx, g.Session())
+	g.leave()
+	return g.End(ctx)
 }

@@ -48,11 +48,11 @@ func (v *Visit) Trust(ctx context.Context) error {
 }
 
 // Run keeps the session until ctx ends, and then returns nil. If the session
-// ends before, it tells locks, and returns meta.Expired.
-func (v *Visit) Run(ctx context.Context, locks *Named) error {
+// ends before, it calls fenced, and returns meta.Expired.
+func (v *Visit) Run(ctx context.Context, fenced func()) error {
 	err := v.keeper.Run(ctx)
 	if errors.Is(err, meta.Expired) {
-		locks.Fenced()
+		fenced()
 	}
 	return err
 }
@@ -67,7 +67,7 @@ func Locked(ctx context.Context, s Sender, node, lock string, how How, do func(c
 	locks := NewNamed(v)
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{}, 2)
-	go func() { _ = v.Run(running, locks); done <- struct{}{} }() // who has the lock hears of its end
+	go func() { _ = v.Run(running, locks.Fenced); done <- struct{}{} }() // who has the lock hears of its end
 	go func() { _ = locks.Run(running); done <- struct{}{} }()
 	defer func() {
 		stop()

@@ -79,7 +79,7 @@ var may = map[string][]string{
 
 	"cmd/dosmount": {"chunk", "fuse", "internal/"},
 	"cmd/dosd":     {"chunk", "internal/"},
-	"cmd/dosctl":   {"internal/", "meta", "meta/client", "meta/kv", "meta/txn", "procfs/cluster"},
+	"cmd/dosctl":   {"internal/", "meta", "meta/client", "meta/kv", "meta/txn", "procfs", "procfs/cluster", "procfs/queues"},
 
 	"bench":         {},
 	"test/cluster":  {},
