@@ -3,14 +3,20 @@ package fuse
 import (
 	"context"
 	"time"
+
+	"dos/procfs"
 )
 
 // A waiting is the context of an operation that may wait for somebody else:
-// opening, reading and writing special files. It ends when the caller is
+// opening and reading special files, and writing those that are Blockers. It ends when the caller is
 // interrupted or the mount goes, and only then: a caller that is killed stays
 // in D state until it is answered. It costs nothing but itself.
 //
-// Plain file operations get the mount's own context, which never ends. They do
+// Whoever changes something under it lets only the waiting look at it. A change
+// that was sent and is not waited for has happened or not, nobody knows, and the
+// program makes it once more.
+//
+// All other operations get the mount's own context, which never ends. They do
 // not look at interrupts, because Go programs send themselves SIGURG all the
 // time and each becomes one: a file system that answered EINTR to open or write
 // would break them. Package vfs bounds how long they wait.
@@ -29,4 +35,12 @@ func (w waiting) Err() error {
 	default:
 		return nil
 	}
+}
+
+// writing is the context of a write to a special file.
+func (f *files) writing(n procfs.Node, cancel <-chan struct{}) context.Context {
+	if _, waits := n.(procfs.Blocker); waits {
+		return waiting{cancel}
+	}
+	return f.ctx
 }

@@ -117,7 +117,7 @@ func (f *files) Write(cancel <-chan struct{}, in *raw.WriteIn, data []byte) (uin
 	switch {
 	case h.special != nil:
 		h.special.use.wrote(in.Pid)
-		n, err = h.special.WriteAt(waiting{cancel}, data, int64(in.Offset))
+		n, err = h.special.WriteAt(f.writing(h.special.node.Node, cancel), data, int64(in.Offset))
 	case f.ending.Load():
 		return 0, raw.Status(syscall.ENOTCONN)
 	default:

@@ -20,7 +20,7 @@ func (f *files) specialSetAttr(cancel <-chan struct{}, in *raw.SetAttrIn, out *r
 			return f.status("truncate", err)
 		}
 	}
-	if err := f.specialSet(cancel, in); err != nil {
+	if err := f.specialSet(in); err != nil {
 		return f.status("setattr", err)
 	}
 	a, err := f.specialAttr(in.NodeId, in.Pid)
@@ -76,7 +76,7 @@ func truncate(ctx context.Context, h procfs.Handle, size int64) error {
 }
 
 // specialSet changes owner, mode or times. Those of fixed files are fixed.
-func (f *files) specialSet(cancel <-chan struct{}, in *raw.SetAttrIn) error {
+func (f *files) specialSet(in *raw.SetAttrIn) error {
 	const times = raw.FATTR_ATIME | raw.FATTR_MTIME
 	_, sized := in.GetSize() // the times then change by themselves
 	change := procfs.Change{Touch: in.Valid&times != 0 && !sized}
@@ -101,7 +101,7 @@ func (f *files) specialSet(cancel <-chan struct{}, in *raw.SetAttrIn) error {
 	if !ok {
 		return meta.Fixed
 	}
-	return f.settled(n, func() error { return s.Set(waiting{cancel}, change, caller(&in.InHeader)) })
+	return f.settled(n, func() error { return s.Set(f.ctx, change, caller(&in.InHeader)) })
 }
 
 // settled has change change a node. If it does not exist yet, it is made of what was
@@ -148,7 +148,7 @@ func (f *files) specialCreateOpen(cancel <-chan struct{}, in *raw.CreateIn, name
 	if m, ok := n.Node.(procfs.Maker); ok {
 		how := opening(&in.InHeader, in.Flags)
 		how.Create, how.Exclusive = true, in.Flags&syscall.O_EXCL != 0
-		made, h, err := m.Make(waiting{cancel}, name, mode, how)
+		made, h, err := m.Make(f.ctx, name, mode, how)
 		if err != nil {
 			return f.status("create", err)
 		}

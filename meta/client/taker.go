@@ -249,14 +249,15 @@ func (r *Reader) keep(ctx context.Context) {
 	}
 }
 
-// Do does with the message that the program has what is said.
+// Do does with the message that the program has what is said. It waits for nobody, so
+// it does not look at ctx: whoever did not hear of it would say it again.
 func (r *Reader) Do(ctx context.Context, what queue.What, d time.Duration) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.now == 0 || r.in != r.taker.stay.Session() {
 		return errStale
 	}
-	stale, err := r.taker.Settle(ctx, r.settle(what, []uint64{r.now}, d))
+	stale, err := r.taker.Settle(context.WithoutCancel(ctx), r.settle(what, []uint64{r.now}, d))
 	switch {
 	case err != nil:
 		return err

@@ -42,6 +42,9 @@ func (h *handle) do(ctx context.Context, line string) error {
 	if c == nil {
 		return fmt.Errorf("%q is none of the commands in the file help: %w", verb, meta.Invalid)
 	}
+	if verb != "acquire" { // nothing else waits, and whoever did not hear of it would say it again
+		ctx = context.WithoutCancel(ctx)
+	}
 	rest = strings.TrimSpace(rest)
 	return stale(c(ctx, h, strings.Fields(rest), rest))
 }
