@@ -10,8 +10,10 @@ import (
 	"dos/meta/state"
 )
 
-// Protocol is the name (ALPN, RFC 7301) of what members speak over their Streams.
-const Protocol = "dos-raft/1"
+// Protocol is the name (ALPN, RFC 7301) of what members speak over their Streams:
+// the name of the member that is called, after a byte with its length, then what
+// raft.NetworkTransport speaks.
+const Protocol = "dos-raft/2"
 
 // A Stream connects the members of a group: it accepts connections for Raft
 // and dials them. The TLS port of a machine implements it. It admits machines of

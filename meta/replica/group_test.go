@@ -2,8 +2,10 @@ package replica
 
 import (
 	"errors"
+	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -184,4 +186,57 @@ func TestMemberID(t *testing.T) {
 	if _, err := MemberID(dir, "n1"); !errors.Is(err, meta.Lost) {
 		t.Errorf("MemberID of garbage: %v", err)
 	}
+}
+
+// counted counts the connections that come to a Stream.
+type counted struct {
+	Stream
+	calls atomic.Int64
+}
+
+func (c *counted) Accept() (net.Conn, error) {
+	conn, err := c.Stream.Accept()
+	if err == nil {
+		c.calls.Add(1)
+	}
+	return conn, err
+}
+
+// A member that began again with an empty directory, at the address of the one
+// that it was, casts no vote of that one's: it would give the lead to a member
+// that lacks what was acknowledged.
+func TestNoVoteOfAnother(t *testing.T) {
+	g := newGroup(t, "a/1", "b/1", "c/1")
+	g.append(1)
+	g.agree(1)
+	for g.leads() != "a/1" {
+		g.leader(func(r *Replica) error { return notYet(r.Yield(t.Context())) })
+	}
+	g.stop("b/1")
+	g.append(2)
+	g.stop("c/1")
+	cfg := testConfig(t, t.TempDir())
+	cfg.ID, cfg.Bootstrap, cfg.Beat, cfg.limits = "c/2", false, g.beat, groupLimits
+	l, err := net.Listen("tcp", g.configs["c/1"].Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream := &counted{Stream: tcp{l}}
+	cfg.Stream, cfg.Address = stream, l.Addr().String()
+	g.configs["c/2"], g.members["c/2"] = cfg, open(t, cfg)
+
+	g.until("the leader to call in vain", func() bool { return stream.calls.Load() >= 3 })
+	g.stop("a/1")
+	before := stream.calls.Load()
+	g.start("b/1")
+	g.until("the candidate to call in vain", func() bool {
+		if _, leads := g.members["b/1"].Leads(); leads {
+			t.Fatal("leads by the vote of a member that holds nothing")
+		}
+		return stream.calls.Load() >= before+3
+	})
+	g.stop("c/2")
+	g.start("a/1")
+	g.append(3)
+	g.agree(3)
 }

@@ -1,8 +1,10 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"strings"
 	"sync"
@@ -13,9 +15,13 @@ import (
 
 // stream is a Stream as raft wants it. Raft names peers by addresses alone; the
 // peers type puts the member's name before the address, and here it comes off
-// again, so that whoever answers can be held to the name.
+// again, so that whoever answers can be held to the name: the Stream sees to the
+// machine, and the member on it hears whom the call is for. A machine that began
+// again with an empty directory has another member, at the address of the first,
+// whose votes it must not cast.
 type stream struct {
 	Stream
+	id   string // of this member
 	addr string
 }
 
@@ -24,7 +30,56 @@ func (s stream) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, er
 	if !ok {
 		return nil, fmt.Errorf("replica: dialling %q without a name", to)
 	}
-	return s.Stream.Dial(MachineOf(id), addr, timeout)
+	if len(id) > math.MaxUint8 {
+		return nil, fmt.Errorf("replica: dialling a name of %d bytes", len(id))
+	}
+	began := time.Now()
+	conn, err := s.Stream.Dial(MachineOf(id), addr, timeout)
+	if err != nil {
+		return nil, err
+	}
+	err = conn.SetDeadline(began.Add(timeout))
+	if err == nil {
+		_, err = conn.Write(append([]byte{uint8(len(id))}, id...))
+	}
+	if err := errors.Join(err, conn.SetDeadline(time.Time{})); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+func (s stream) Accept() (net.Conn, error) {
+	conn, err := s.Stream.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &called{Conn: conn, id: s.id}, nil
+}
+
+// called is a connection that has been accepted. Whom it is for is read with the
+// first of what Raft reads, which nobody else waits for.
+type called struct {
+	net.Conn
+	id      string // of this member
+	checked bool
+}
+
+func (c *called) Read(p []byte) (int, error) {
+	if !c.checked {
+		var n [1]byte
+		if _, err := io.ReadFull(c.Conn, n[:]); err != nil {
+			return 0, err
+		}
+		name := make([]byte, n[0])
+		if _, err := io.ReadFull(c.Conn, name); err != nil {
+			return 0, err
+		}
+		if string(name) != c.id {
+			return 0, fmt.Errorf("replica: a call for member %q, this is %s", name, c.id)
+		}
+		c.checked = true
+	}
+	return c.Conn.Read(p)
 }
 
 func (s stream) Addr() net.Addr { return address(s.addr) }

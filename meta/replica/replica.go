@@ -244,7 +244,7 @@ func (r *Replica) transport(c *raft.Config) (raft.ServerAddress, raft.Transport)
 		return addr, trans
 	}
 	r.peers = &peers{last: r.logs.last, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream:                  stream{r.cfg.Stream, r.cfg.Address},
+		Stream:                  stream{r.cfg.Stream, r.cfg.ID, r.cfg.Address},
 		MaxPool:                 3,
 		MaxRPCsInFlight:         2,
 		Timeout:                 10 * time.Second,
