@@ -36,6 +36,10 @@ type Config struct {
 	// damaged that nobody can say what it was, whether to make an empty store
 	// there; default: never. What was damaged is removed then.
 	MayStartEmpty func(context.Context) bool
+	// Absent says why the store that is to be at the path may be elsewhere when
+	// there is none; then no empty one is made, and State.Why is what it said.
+	// Optional.
+	Absent func() error
 	// Changed is called when the state has changed, one call at a time.
 	Changed func(State)
 	// Corrupt is called with each shard that was found damaged, perhaps by several
@@ -158,6 +162,11 @@ func (n *Node) open(ctx context.Context) (store *disk.Store, empty bool, err err
 	damaged := errors.Is(err, disk.ErrDamaged)
 	if err == nil || !damaged && !errors.Is(err, disk.ErrNone) {
 		return store, false, err
+	}
+	if n.c.Absent != nil && !damaged {
+		if why := n.c.Absent(); why != nil {
+			return nil, false, why
+		}
 	}
 	if n.c.MayStartEmpty == nil || !n.c.MayStartEmpty(ctx) {
 		return nil, false, err

@@ -308,3 +308,31 @@ func TestScrub(t *testing.T) {
 		}
 	})
 }
+
+// Where a store may be elsewhere, no empty one is made, and it is found when it
+// is there.
+func TestAbsent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fsys := new(disk.Mem)
+		_, stop := run(t, config(fsys))
+		synctest.Wait()
+		stop()
+		must(t, fsys.Rename("/store", "/elsewhere"))
+		elsewhere := errors.New("elsewhere")
+		c := config(fsys)
+		c.Absent = func() error { return elsewhere }
+		n, stop := run(t, c)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if s := n.State(); s.Up || s.Why != elsewhere {
+			t.Errorf("absent: %v", s)
+		}
+		must(t, fsys.Rename("/elsewhere", "/store"))
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if s := n.State(); !s.Up || s.Empty {
+			t.Errorf("there again: %v", s)
+		}
+		stop()
+	})
+}

@@ -27,6 +27,7 @@ import (
 //	chunk/N/  of chunk/node, one a store, from 0
 //	identity  of a machine of a cluster: its certificate and key, mode 0600
 //	addr      of a machine of a cluster: where it was started last
+//	mounts    where the stores' file systems are mounted, see there
 //	peers     of a machine of a cluster: a line an address of others
 //	removed   empty: the machine was turned out of its cluster
 //
@@ -232,7 +233,11 @@ func (d *dataDir) write() error {
 	if d.node != "" {
 		text += fmt.Sprintf("node %s\n", d.node)
 	}
-	name := filepath.Join(d.path, "format")
+	return replaceFile(filepath.Join(d.path, "format"), text)
+}
+
+// replaceFile has a file hold text, all of it or what it held before.
+func replaceFile(name, text string) error {
 	f, err := os.OpenFile(name+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -244,12 +249,12 @@ func (d *dataDir) write() error {
 	if err := os.Rename(name+".new", name); err != nil {
 		return err
 	}
-	return d.sync()
+	return syncDir(filepath.Dir(name))
 }
 
-// sync makes the names in the directory durable.
-func (d *dataDir) sync() error {
-	dir, err := os.Open(d.path)
+// syncDir makes the names in a folder durable.
+func syncDir(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}
@@ -263,7 +268,7 @@ func (d *dataDir) noteRestored() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), d.sync())
+	return errors.Join(f.Close(), syncDir(d.path))
 }
 
 func (d *dataDir) wasRestored() (bool, error) {

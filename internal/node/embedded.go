@@ -155,7 +155,7 @@ func (e *Embedded) register(ctx context.Context) error {
 		list[i].Path = e.data.store(i) // the directory may have been moved
 	}
 	e.stores, err = newStores(storesConfig{
-		node: nodeName, cluster: e.data.cluster, members: m, events: e.events, data: e.data.path,
+		node: nodeName, cluster: e.data.cluster, members: m, events: e.events, data: e.data,
 		losses: int(e.data.code.M), elsewhere: func() int { return 0 },
 	}, list)
 	e.whole = whole{e.stores, known.Groups, e.data.code}

@@ -214,11 +214,7 @@ func (d *dataDir) authority() string { return filepath.Join(d.path, "authority")
 // than a hint: losing it costs nothing as long as one address is still right.
 func (d *dataDir) keepPeers(addrs []string) error {
 	addrs = slices.Compact(slices.Sorted(slices.Values(addrs)))
-	name := filepath.Join(d.path, "peers")
-	if err := os.WriteFile(name+".new", []byte(strings.Join(addrs, "\n")+"\n"), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(name+".new", name)
+	return replaceFile(filepath.Join(d.path, "peers"), strings.Join(addrs, "\n")+"\n")
 }
 
 // peers is what keepPeers noted.

@@ -39,7 +39,7 @@ func (m *Machine) keepStores(ctx context.Context, known members.Map) error {
 		return err
 	}
 	s, err := newStores(storesConfig{
-		node: m.data.node, cluster: m.data.cluster, members: m.members(), events: &m.events, data: m.data.path,
+		node: m.data.node, cluster: m.data.cluster, members: m.members(), events: &m.events, data: m.data,
 		losses: int(known.Code.M), elsewhere: m.lostElsewhere, row: m.row,
 	}, list)
 	if err != nil {

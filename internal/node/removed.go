@@ -84,7 +84,7 @@ func (d *dataDir) noteRemoved() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), d.sync())
+	return errors.Join(f.Close(), syncDir(d.path))
 }
 
 func (d *dataDir) wasRemoved() bool {

@@ -35,7 +35,8 @@ const (
 // stores are the chunk stores of this machine.
 type stores struct {
 	storesConfig
-	list []*store // in order of their ordinals
+	list   []*store // in order of their ordinals
+	mounts *mounts
 
 	repaired func() bool    // whether redundancy is full; set before Run
 	changed  func()         // a store came or went; set before Run
@@ -63,7 +64,7 @@ type storesConfig struct {
 	cluster members.ClusterID
 	members client.Members
 	events  *cluster.Journal
-	data    string // the data directory
+	data    *dataDir
 	losses  int    // stores that may be lost without loss of data: M
 	// row is what the metadata says of a store of this machine, for one that does
 	// not find out by itself when a store is whole again (repaired); optional.
@@ -76,6 +77,10 @@ type storesConfig struct {
 // ordinals, each with the path it has now.
 func newStores(c storesConfig, list []members.Store) (*stores, error) {
 	s := &stores{storesConfig: c, news: make(chan struct{})}
+	var err error
+	if s.mounts, err = loadMounts(filepath.Join(c.data.path, "mounts")); err != nil {
+		return nil, err
+	}
 	for i, member := range list {
 		if int(member.Ordinal) != i {
 			return nil, fmt.Errorf("store %d is registered as number %d: %w", member.ID, member.Ordinal, meta.Invalid)
@@ -84,11 +89,11 @@ func newStores(c storesConfig, list []members.Store) (*stores, error) {
 			return nil, err
 		}
 		st := &store{member: member, bad: make(chan struct{}, 1)}
-		var err error
 		st.node, err = chunknode.New(chunknode.Config{
 			Dir:           member.Path,
 			Disk:          chunkdisk.Config{FS: disk.Real{}, Cluster: fmt.Sprintf("%x", c.cluster), Store: member.ID},
 			MayStartEmpty: func(context.Context) bool { return s.mayStartEmpty(st) && s.hasParent(st) },
+			Absent:        func() error { return s.absent(st) },
 			Changed:       func(now chunknode.State) { s.noticed(st, now) },
 			Corrupt:       func(id chunk.ID) { s.damaged(st, id) },
 		})
@@ -163,6 +168,9 @@ func (s *stores) register(st *store, now chunknode.State) {
 	st.mu.Lock()
 	before, known := st.member.Incarnation, st.member.Capacity
 	st.member.Incarnation = incarnation
+	if err := s.mounts.saw(st.member.ID, st.member.Path); err != nil {
+		slog.Warn("node: where a store is mounted is not noted", "store", st.member.ID, "err", err)
+	}
 	if before != 0 && before != incarnation {
 		st.member.Rebuilding = true
 	}
@@ -281,12 +289,24 @@ func (s *stores) mayStartEmpty(st *store) bool {
 	return lost <= s.losses
 }
 
+// absent reports an *unmountedError if a store's file system is not mounted,
+// unless the administrator gave up what was there.
+func (s *stores) absent(st *store) error {
+	st.mu.Lock()
+	replace := st.replace
+	st.mu.Unlock()
+	if replace {
+		return nil
+	}
+	return s.mounts.check(st.member.ID, st.member.Path)
+}
+
 // hasParent makes the folder that a store of the data directory lies in, if
 // somebody took it away with the store. What a disk lies in is not made: it may
 // not be mounted.
 func (s *stores) hasParent(st *store) bool {
 	parent := filepath.Dir(st.member.Path)
-	if filepath.Dir(parent) != s.data {
+	if filepath.Dir(parent) != s.data.path {
 		return true
 	}
 	err := os.Mkdir(parent, 0o700)

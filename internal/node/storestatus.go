@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"syscall"
 	"time"
@@ -97,6 +98,9 @@ func (s *stores) status() []cluster.Store {
 		}
 		if now.Why != nil {
 			c.Error = now.Why.Error()
+			if unmounted, ok := errors.AsType[*unmountedError](now.Why); ok {
+				c.Unmounted = unmounted.point
+			}
 		}
 		if now.Up {
 			u := st.last().Usage
@@ -128,7 +132,7 @@ func (s *stores) disks() []nodes.Disk {
 	for i, st := range s.status() {
 		found := s.list[i].node.Scrubbed()
 		d := nodes.Disk{ID: st.ID, State: st.State, Path: st.Path, Device: s.list[i].last().device,
-			Capacity: st.Capacity, Free: st.Free, Used: st.Used, Shards: st.Shards, Error: st.Error,
+			Capacity: st.Capacity, Free: st.Free, Used: st.Used, Shards: st.Shards, Error: st.Error, Unmounted: st.Unmounted,
 			Scrubbed: found.Round.Records, Bad: found.Corrupt}
 		if !found.Round.Finished.IsZero() {
 			d.Finished = meta.At(found.Round.Finished)

@@ -83,9 +83,5 @@ func (d *dataDir) addr() (string, error) {
 // keepAddr notes it. A copy of the directory that is started elsewhere knows by
 // it where the machine may be running.
 func (d *dataDir) keepAddr(addr string) error {
-	name := filepath.Join(d.path, "addr")
-	if err := os.WriteFile(name+".new", []byte(addr+"\n"), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(name+".new", name)
+	return replaceFile(filepath.Join(d.path, "addr"), addr+"\n")
 }

@@ -63,7 +63,7 @@ func (v view) stores(ctx context.Context) []cluster.Store {
 	for _, n := range v.machines(ctx) {
 		for _, d := range n.Disks {
 			s := cluster.Store{ID: d.ID, Node: n.Name, Path: d.Path, State: d.State,
-				Capacity: d.Capacity, Free: d.Free, Used: d.Used, Shards: d.Shards, Error: d.Error}
+				Capacity: d.Capacity, Free: d.Free, Used: d.Used, Shards: d.Shards, Error: d.Error, Unmounted: d.Unmounted}
 			if n.State == cluster.Down {
 				s.State = cluster.Down
 			}

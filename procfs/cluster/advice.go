@@ -28,6 +28,8 @@ func (s Status) Advice() []string {
 	for _, st := range s.Stores {
 		switch {
 		case st.State != Lost || s.gone(st.Node):
+		case st.Unmounted != "":
+			say("store %d (%s%s) is not mounted: mount %s; dosctl replace %d gives up what it had", st.ID, st.Path, on(st.Node), st.Unmounted, st.ID)
 		case spent:
 			say("store %d (%s%s) is lost and may be needed: bring its folder back; dosctl replace %d gives up what it had", st.ID, st.Path, on(st.Node), st.ID)
 		default:

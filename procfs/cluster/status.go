@@ -77,6 +77,8 @@ type Store struct {
 	Used     int64  `json:"used"`
 	Shards   int64  `json:"shards"`
 	Error    string `json:"error,omitempty"` // the last
+	// Unmounted, when it is lost, is where its file system was mounted and is not.
+	Unmounted string `json:"unmounted,omitempty"`
 }
 
 // Metadata is the state of the replicated machine.

@@ -59,6 +59,8 @@ type Disk struct {
 	Used     int64  `json:"used"`
 	Shards   int64  `json:"shards"`
 	Error    string `json:"error,omitempty"` // why it is not up, or its last
+	// Unmounted, when it is lost, is where its file system was mounted and is not.
+	Unmounted string `json:"unmounted,omitempty"`
 
 	Scrubbed int64     `json:"scrubbed,omitempty"` // shards read in the round under way, or the last
 	Bad      int64     `json:"bad,omitempty"`      // of those read since the start

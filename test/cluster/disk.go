@@ -28,15 +28,22 @@ func SmallDisk(tb testing.TB, size int64) string {
 	if out, err := exec.CommandContext(tb.Context(), "mkfs.ext4", "-q", "-F", image).CombinedOutput(); err != nil {
 		tb.Fatalf("mkfs.ext4: %v\n%s", err, out)
 	}
-	if out, err := exec.CommandContext(tb.Context(), "mount", "-o", "loop", image, point).CombinedOutput(); err != nil {
-		tb.Skipf("no loop devices here: %v: %s", err, out)
-	}
+	MountDisk(tb, point)
 	tb.Cleanup(func() {
 		if err := Detach(point); err != nil {
 			tb.Error(err)
 		}
 	})
 	return point
+}
+
+// MountDisk mounts what SmallDisk made once more, after Detach.
+func MountDisk(tb testing.TB, point string) {
+	tb.Helper()
+	image := filepath.Join(filepath.Dir(point), "image")
+	if out, err := exec.CommandContext(tb.Context(), "mount", "-o", "loop", image, point).CombinedOutput(); err != nil {
+		tb.Skipf("no loop devices here: %v: %s", err, out)
+	}
 }
 
 // TakeAll makes a file of all the room that there is on its disk.
