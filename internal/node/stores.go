@@ -65,7 +65,7 @@ type storesConfig struct {
 	members client.Members
 	events  *cluster.Journal
 	data    *dataDir
-	losses  int    // stores that may be lost without loss of data: M
+	losses  int // stores that may be lost without loss of data: M
 	// row is what the metadata says of a store of this machine, for one that does
 	// not find out by itself when a store is whole again (repaired); optional.
 	row func(id chunk.StoreID) (members.Store, bool)
