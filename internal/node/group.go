@@ -46,7 +46,7 @@ func (m *Machine) drop(is func(tls.ConnectionState) bool) {
 
 // keepQuorum decides who else is in the metadata group, while this machine leads.
 func (m *Machine) keepQuorum(ctx context.Context) error {
-	k, err := quorum.New(quorum.Config{Self: m.member, Group: m.meta.Replica(), Machines: m})
+	k, err := quorum.New(quorum.Config{Self: m.member, Group: m.meta.Replica(), Machines: m, Event: m.events.Add})
 	if err != nil {
 		return err
 	}

@@ -51,6 +51,8 @@ type Config struct {
 	// Answer is how long ago a member that answers was heard of at most; 3 s.
 	Answer time.Duration
 	Log    *slog.Logger // the default is slog.Default
+	// Event hears of each change of the group, for people; optional.
+	Event func(format string, args ...any)
 }
 
 // A Keeper keeps the group what it should be.
@@ -72,6 +74,9 @@ func New(c Config) (*Keeper, error) {
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
+	}
+	if c.Event == nil {
+		c.Event = func(string, ...any) {}
 	}
 	return &Keeper{c}, nil
 }
@@ -127,6 +132,7 @@ func (k *Keeper) look(ctx context.Context, since time.Time) (took bool, err erro
 		return false, fmt.Errorf("%v %s, because %s: %w", s.act, s.member, s.why, err)
 	}
 	k.c.Log.Info("quorum: the group has changed", "did", s.act.String(), "member", s.member, "why", s.why)
+	k.c.Event("metadata member %s: %v, because %s", s.member, s.act, s.why)
 	return true, nil
 }
 

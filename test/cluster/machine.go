@@ -308,6 +308,21 @@ func (c *Cluster) AwaitMembers(tb testing.TB, n int, limit time.Duration) {
 	})
 }
 
+// Promoted lists the members on a machine that the one in charge gave a vote, in
+// order. A member that begins again with an empty directory is another one, and
+// the one before it is thought to answer for a moment after it has ended.
+func (c *Cluster) Promoted(tb testing.TB, m *Machine) (ids []string) {
+	tb.Helper()
+	r := c.Ctl(tb, "events")
+	for line := range strings.Lines(r.Stdout) {
+		if _, text, ok := strings.Cut(line, "metadata member "+m.Name+"/"); ok && strings.Contains(text, ": promote,") {
+			id, _, _ := strings.Cut(text, ":")
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // Mount mounts the cluster at a place of its own, with an identity of its own.
 func (c *Cluster) Mount(tb testing.TB, flags ...string) *Mount {
 	tb.Helper()

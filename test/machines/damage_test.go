@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"dos/test/cluster"
@@ -35,6 +36,7 @@ func TestFlippedLog(t *testing.T) {
 		other = c.Machines[rnd.IntN(3)]
 	}
 	for _, victim := range []*cluster.Machine{other, leader} {
+		before := c.Promoted(t, victim)
 		victim.Kill(t)
 		flip(t, rnd, filepath.Join(victim.Data, "meta", "raft"))
 		for range 5 { // they go on without it
@@ -46,6 +48,14 @@ func TestFlippedLog(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(victim.Data, "meta.lost-1")); err != nil {
 			t.Errorf("what %s had, damaged, was not set aside: %v", victim.Name, err)
 		}
+		cluster.Await(t, repairLimit, func() error {
+			for _, id := range c.Promoted(t, victim) {
+				if !slices.Contains(before, id) {
+					return nil
+				}
+			}
+			return fmt.Errorf("%s has no new member with a vote", victim.Name)
+		})
 		c.AwaitMembers(t, 3, repairLimit)
 		c.AwaitHealth(t, "ok", repairLimit)
 		w.Verify(t, fmt.Sprintf("%s had a damaged log", victim.Name))
