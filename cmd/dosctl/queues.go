@@ -48,7 +48,7 @@ func inQueues(f func(ctx context.Context, c command, d queueDir) error) func(con
 		if err != nil {
 			return err
 		}
-		taker := client.NewTaker(guest)
+		taker := client.NewTaker(guest, nil)
 		running, stop := context.WithCancel(context.WithoutCancel(ctx))
 		done := make(chan error, 1)
 		go func() { done <- taker.Run(running) }()
@@ -112,15 +112,15 @@ func (d queueDir) open(ctx context.Context, c command, name string, how procfs.O
 // there was an error, which it returns.
 func closed(ctx context.Context, h procfs.Handle, err error) error {
 	ctx = context.WithoutCancel(ctx)
-	var flushed error
 	if f, ok := h.(procfs.Flusher); ok {
-		flushed = f.Flush(ctx, procfs.Closer{Known: true, Opener: true, Wrote: true, Killed: err != nil})
+		if e := f.Flush(ctx, procfs.Closer{Known: true, Opener: true, Wrote: true, Killed: err != nil}); err == nil {
+			err = e
+		}
 	}
-	after := errors.Join(flushed, h.Close(ctx))
-	if err != nil {
-		return err
+	if e := h.Close(ctx); err == nil {
+		err = e
 	}
-	return after
+	return err
 }
 
 // readAll gives w what a handle has to be read.

@@ -108,7 +108,7 @@ func openEmbedded(ctx context.Context, c embeddedConfig) (_ *Embedded, err error
 	}
 	here := client.Always(e.meta.Session(e.session), e.session)
 	e.named = client.NewNamed(here)
-	e.queues = client.NewTaker(here)
+	e.queues = client.NewTaker(here, e.path)
 	e.tree = vfs.New(vfs.Config{Meta: e.files, Data: fileData{e.path, e.meta.Replica()}, Sync: c.sync})
 	return e, nil
 }

@@ -78,7 +78,9 @@ func (f foldFiles) owners(ctx context.Context, want chunk.Code) ([]meta.Ino, err
 			return nil, err
 		}
 		for _, row := range page.Stripes {
-			inos = append(inos, row.Owner)
+			if row.Owner != 0 { // what is kept for something else stays as it is
+				inos = append(inos, row.Owner)
+			}
 		}
 		if !page.More {
 			break

@@ -150,7 +150,7 @@ func (c *checker) shards(ctx context.Context) error {
 				case cur == nil || cur.store == nil:
 					counts.missing++
 					if row.Died == 0 {
-						c.problem("stripe %v of inode %d: its store %d is not there", id, row.Owner, home)
+						c.problem("stripe %v of %s: its store %d is not there", id, owner(row), home)
 					}
 					continue
 				}
@@ -168,7 +168,7 @@ func (c *checker) shards(ctx context.Context) error {
 					return err
 				} else if gone {
 					counts.missing++
-					c.problem("stripe %v of inode %d is missing on store %d", id, row.Owner, home)
+					c.problem("stripe %v of %s is missing on store %d", id, owner(row), home)
 					continue
 				}
 				if v, ok := cur.store.(chunk.Scrubber); ok && c.data {
@@ -177,7 +177,7 @@ func (c *checker) shards(ctx context.Context) error {
 							return err
 						} else if gone {
 							counts.bad++
-							c.problem("stripe %v of inode %d on store %d: %v", id, row.Owner, home, err)
+							c.problem("stripe %v of %s on store %d: %v", id, owner(row), home, err)
 						}
 					}
 				}
@@ -310,4 +310,12 @@ func skipStripes(ctx context.Context, n *metanode.Node) error {
 		}
 	}
 	return all.End(ctx, info.ID)
+}
+
+// owner says for people what a stripe belongs to.
+func owner(s namespace.StripeInfo) string {
+	if s.Owner == 0 {
+		return "a message"
+	}
+	return fmt.Sprintf("inode %d", s.Owner)
 }

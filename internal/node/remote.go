@@ -131,7 +131,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 	g.Go(func() error { return here.Run(below, u) })
 	g.Go(func() error { return u.locks.Run(below) })
 	g.Go(func() error { return u.named.Run(below) })
-	taker := client.NewTaker(here)
+	taker := client.NewTaker(here, path)
 	g.Go(func() error { return taker.Run(below) })
 	g.Go(func() error { return advance(below, path, here) })
 	above, stopTree := context.WithCancel(running)

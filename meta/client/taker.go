@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ const (
 type Taker struct {
 	Queues
 	stay Stay
+	data Data
 
 	mu      sync.Mutex
 	readers map[*Reader]bool      // guarded by mu
@@ -45,9 +47,10 @@ type idleWait struct {
 	left     time.Time
 }
 
-// NewTaker returns a Taker. What is taken is kept while it Runs.
-func NewTaker(s Stay) *Taker {
-	return &Taker{Queues: Queues{s}, stay: s, readers: make(map[*Reader]bool), idle: make(map[waitKey]*idleWait)}
+// NewTaker returns a Taker. What is taken is kept while it Runs. Without data it does
+// without what is large.
+func NewTaker(s Stay, data Data) *Taker {
+	return &Taker{Queues: Queues{s}, stay: s, data: data, readers: make(map[*Reader]bool), idle: make(map[waitKey]*idleWait)}
 }
 
 // Run keeps what was taken until ctx ends.
@@ -107,11 +110,14 @@ func (t *Taker) Take(ctx context.Context, name, group, who string, by Process, w
 		}
 		return nil, queue.Got{}, err
 	}
-	m := r.step()
-	r.only = m.Number
+	r.only = r.got[0].Number
 	t.mu.Lock()
 	t.readers[r] = true
 	t.mu.Unlock()
+	m, err := r.step(ctx)
+	if err != nil { // it is back as if it had not been taken
+		return nil, m, errors.Join(err, r.Close(context.WithoutCancel(ctx), false))
+	}
 	return r, m, nil
 }
 
@@ -172,17 +178,20 @@ func (r *Reader) Next(ctx context.Context, wait bool) (queue.Got, error) {
 			return queue.Got{}, err
 		}
 	}
-	return r.step(), nil
+	return r.step(ctx)
 }
 
 func (r *Reader) forget() { r.claim, r.got, r.now, r.acks = 0, nil, 0, nil }
 
-// step gives out the next message of those that are here.
-func (r *Reader) step() queue.Got {
+// step gives out the next message of those that are here, if its body can be had.
+func (r *Reader) step(ctx context.Context) (queue.Got, error) {
 	m := r.got[0]
+	if err := r.taker.Load(ctx, &m); err != nil {
+		return queue.Got{}, err
+	}
 	r.got = r.got[1:]
 	r.now = m.Number
-	return m
+	return m, nil
 }
 
 func (r *Reader) settle(what queue.What, numbers []uint64, d time.Duration) queue.Settle {

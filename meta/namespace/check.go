@@ -237,7 +237,13 @@ func (c *checker) stripe() {
 		if (s.Live == 0) != (s.Died != 0) {
 			c.problem("stripe %d: %d live bytes, died %d", id, s.Live, s.Died)
 		}
-		if s.Live > 0 && c.inodes[s.Owner] == nil && !c.purging[s.Owner] {
+		if s.Owner == 0 { // kept
+			c.counts.Bytes += s.Live
+			c.stripes[id].live = s.Live
+			if s.Live%int64(max(s.Stripe.Len, 1)) != 0 {
+				c.problem("stripe %d is kept, and %d of its %d bytes live", id, s.Live, s.Stripe.Len)
+			}
+		} else if s.Live > 0 && c.inodes[s.Owner] == nil && !c.purging[s.Owner] {
 			c.problem("stripe %d lives and belongs to inode %d, which does not exist", id, s.Owner)
 		}
 		c.last = max(c.last, s.Owner)

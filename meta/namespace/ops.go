@@ -249,8 +249,8 @@ type Stripes struct {
 // A StripeInfo is a row of the stripe table.
 type StripeInfo struct {
 	Stripe chunk.Stripe `cbor:"1,keyasint,omitempty"`
-	Owner  meta.Ino     `cbor:"2,keyasint,omitempty"` // the file that it belongs to
-	Live   int64        `cbor:"3,keyasint,omitempty"` // bytes that extents name
+	Owner  meta.Ino     `cbor:"2,keyasint,omitempty"` // the file that it belongs to; 0: it is kept for something else
+	Live   int64        `cbor:"3,keyasint,omitempty"` // bytes that extents name; if it is kept, all as often as it is named
 	Died   meta.Time    `cbor:"4,keyasint,omitempty"` // when Live became zero
 }
 

@@ -174,7 +174,7 @@ func (w *world) check() {
 			state.MustUnmarshal(v, &m)
 			n := number(k, 0)
 			messages++
-			bytes += int64(len(m.Body))
+			bytes += int64(m.size())
 			if n < q.First || n >= q.Next {
 				w.t.Errorf("%s: message %d is not in [%d, %d)", name, n, q.First, q.Next)
 			}

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"dos/meta"
+	"dos/meta/namespace"
 	"dos/meta/state"
 )
 
@@ -39,9 +40,9 @@ func (q *queue) append(m message) uint64 {
 	n := q.Next
 	q.Next++
 	m.Byte = q.End
-	q.End += int64(len(m.Body)) + 1
+	q.End += int64(m.size()) + 1
 	q.Count++
-	q.Bytes += int64(len(m.Body))
+	q.Bytes += int64(m.size())
 	q.Pushed++
 	q.roll().Pushed++
 	q.moved = true
@@ -121,6 +122,10 @@ func (q *queue) finish(g *group, n uint64, e entry) {
 
 // remove removes a message from the log.
 func (q *queue) remove(n uint64, size int) {
+	if size > BodyMax {
+		m, _ := q.at(q.w.tx, n)
+		namespace.Unname(q.w.tx, m.Parts)
+	}
 	q.w.tx.Delete(key('m', q.Log, n))
 	q.Count--
 	q.Bytes -= int64(size)
@@ -183,7 +188,7 @@ func (q *queue) trim() {
 			}
 			return
 		}
-		q.remove(n, len(m.Body))
+		q.remove(n, m.size())
 	}
 	if !q.Trim {
 		q.Trim = true

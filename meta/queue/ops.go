@@ -3,6 +3,7 @@ package queue
 import (
 	"time"
 
+	"dos/chunk"
 	"dos/meta"
 	"dos/meta/state"
 )
@@ -37,13 +38,17 @@ const (
 // Limits of this room.
 const (
 	NameMax = 255      // bytes of a name of a queue or a group
-	BodyMax = 64 << 10 // bytes of a message
-	TextMax = 128      // bytes of a key, a deduplication id, or a consumer's name
+	BodyMax = 64 << 10 // bytes of a message that is in the log itself
+	// SizeMax and PartsMax bound a message that is in stripes.
+	SizeMax  = 64 << 20
+	PartsMax = SizeMax / chunk.MaxStripe
+	TextMax  = 128 // bytes of a key, a deduplication id, or a consumer's name
 	// PushMax and PushBytes bound one Push: what one command may make of rows.
 	PushMax   = 1024
 	PushBytes = 1 << 20
 	// TakeMax and TakeBytes bound one claim, whose answer may be kept as one row. The
-	// last message may go over the bytes.
+	// last message may go over the bytes. What is in stripes counts too: a reader has
+	// few of those at once.
 	TakeMax   = 256
 	TakeBytes = 256 << 10
 	// SettleMax bounds the claims in one command.
@@ -146,6 +151,9 @@ type Message struct {
 	Dedup   string        `cbor:"5,keyasint,omitempty"`
 	Expires time.Duration `cbor:"6,keyasint,omitempty"` // after which nobody gets it; from when it is in the log
 	Whole   bool          `cbor:"7,keyasint,omitempty"` // it is not a line: shown as it is
+	// Stripes have what is larger than BodyMax, in the place of Body. They are new, of
+	// the session of the command, and synced on their stores.
+	Stripes []chunk.Stripe `cbor:"8,keyasint,omitempty"`
 }
 
 // A Token says that what is asked for is conditional on a lock still being held as
@@ -211,6 +219,10 @@ type Got struct {
 	Attempt  int       `cbor:"6,keyasint,omitempty"` // 1: it was not given out before
 	ID       uint64    `cbor:"7,keyasint,omitempty"` // if it is another than Number: it was delayed
 	Whole    bool      `cbor:"8,keyasint,omitempty"`
+	// Parts are the stripes that have the body, and Size is what they hold, if it is
+	// larger than BodyMax. They live as long as the message does.
+	Parts []chunk.StripeID `cbor:"9,keyasint,omitempty"`
+	Size  int64            `cbor:"10,keyasint,omitempty"`
 }
 
 // What is to become of claimed messages.

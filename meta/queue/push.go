@@ -3,7 +3,9 @@ package queue
 import (
 	"fmt"
 
+	"dos/chunk"
 	"dos/meta"
+	"dos/meta/namespace"
 	"dos/meta/state"
 )
 
@@ -15,7 +17,11 @@ func checkMessages(req Push) error {
 	for _, m := range req.Messages {
 		switch {
 		case len(m.Body) > BodyMax:
-			return fmt.Errorf("a message of %d bytes, at most %d: %w", len(m.Body), BodyMax, meta.TooLarge)
+			return fmt.Errorf("a message of %d bytes in the log, at most %d: %w", len(m.Body), BodyMax, meta.TooLarge)
+		case len(m.Stripes) > 0 && (len(m.Body) > 0 || len(m.Stripes) > PartsMax || held(m.Stripes) <= BodyMax):
+			return fmt.Errorf("a message of %d bytes and of %d in %d stripes: %w", len(m.Body), held(m.Stripes), len(m.Stripes), meta.Invalid)
+		case held(m.Stripes) > SizeMax:
+			return fmt.Errorf("a message of %d bytes, at most %d: %w", held(m.Stripes), SizeMax, meta.TooLarge)
 		case len(m.Key) > TextMax || len(m.Dedup) > TextMax:
 			return fmt.Errorf("a key of %d bytes, an id of %d, at most %d: %w", len(m.Key), len(m.Dedup), TextMax, meta.TooLarge)
 		case m.Priority >= Priorities, m.Delay < 0, m.Delay > timeMax, m.Expires < 0, m.Expires > timeMax:
@@ -54,7 +60,11 @@ func (room Room) Push(tx *state.Tx, req Push) (Pushed, error) {
 	}
 	out := Pushed{Queue: q.ID}
 	for _, m := range list {
-		out.IDs = append(out.IDs, q.push(m))
+		id, err := q.push(m)
+		if err != nil {
+			return Pushed{}, err
+		}
+		out.IDs = append(out.IDs, id)
 	}
 	if s := q.Settings; s.KeepBytes > 0 && q.Bytes > s.KeepBytes {
 		q.advanced = true
@@ -94,8 +104,17 @@ func (q *queue) roomFor(n int) int {
 	return min(n, q.room())
 }
 
-// push sends one message, and returns its id.
-func (q *queue) push(m Message) uint64 {
+// held is how many bytes stripes hold.
+func held(list []chunk.Stripe) (n int64) {
+	for _, s := range list {
+		n += int64(s.Len)
+	}
+	return n
+}
+
+// push sends one message, and returns its id. The stripes of one that is there already
+// are not named: they are garbage.
+func (q *queue) push(m Message) (uint64, error) {
 	tx := q.w.tx
 	id := q.Next
 	if m.Delay > 0 {
@@ -105,21 +124,29 @@ func (q *queue) push(m Message) uint64 {
 	if m.Dedup != "" {
 		var was uint64
 		if read(tx, dedupKey(q.ID, m.Dedup), &was) {
-			return was
+			return was, nil
 		}
 		tx.Set(dedupKey(q.ID, m.Dedup), state.Marshal(id))
 		q.timer(meta.At(tx.Now.Add(DedupKeep)), timerForget, hash(m.Dedup), q.Claims, &timer{ID: m.Dedup})
 	}
-	row := message{Body: m.Body, Key: m.Key, Priority: m.Priority, Sent: q.w.now(), Whole: m.Whole}
+	row := message{Body: m.Body, Key: m.Key, Priority: m.Priority, Sent: q.w.now(), Whole: m.Whole, Size: held(m.Stripes)}
+	if len(m.Stripes) > 0 {
+		if err := namespace.Keep(tx, m.Stripes); err != nil {
+			return 0, err
+		}
+		for _, s := range m.Stripes {
+			row.Parts = append(row.Parts, s.ID)
+		}
+	}
 	if m.Delay > 0 {
 		q.Delayed++
 		row.ID = id
 		q.timer(meta.At(tx.Now.Add(m.Delay)), timerBorn, q.Log, id, &timer{Message: &row, Expires: m.Expires})
 		q.moved = true
-		return id
+		return id, nil
 	}
 	if m.Expires > 0 {
 		row.Expires = meta.At(tx.Now.Add(m.Expires))
 	}
-	return q.append(row)
+	return q.append(row), nil
 }

@@ -92,7 +92,7 @@ func readLog(r state.Reader, req Read) (Log, error) {
 	}
 	from := max(req.From, q.First)
 	if req.Byte > 0 {
-		from = q.search(r, func(m message) bool { return m.Byte+int64(len(m.Body)) >= req.Byte })
+		from = q.search(r, func(m message) bool { return m.Byte+int64(m.size()) >= req.Byte })
 	}
 	if req.Undone {
 		g, err := q.need(req.Group)

@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"time"
 
+	"dos/chunk"
 	"dos/meta"
 	"dos/meta/state"
 )
@@ -95,11 +96,17 @@ type message struct {
 	Byte     int64     `cbor:"6,keyasint,omitempty"` // where its line begins
 	ID       uint64    `cbor:"7,keyasint,omitempty"` // if it is another than its number
 	Whole    bool      `cbor:"8,keyasint,omitempty"`
+	// Parts has each row of a message name its stripes once, with namespace.Keep and Share.
+	Parts []chunk.StripeID `cbor:"9,keyasint,omitempty"`
+	Size  int64            `cbor:"10,keyasint,omitempty"` // of what they hold
 }
 
 func (m *message) got(n uint64, attempt int) Got {
-	return Got{Number: n, Body: m.Body, Key: m.Key, Priority: m.Priority, Sent: m.Sent, Attempt: attempt, ID: m.ID, Whole: m.Whole}
+	return Got{Number: n, Body: m.Body, Key: m.Key, Priority: m.Priority, Sent: m.Sent, Attempt: attempt, ID: m.ID, Whole: m.Whole, Parts: m.Parts, Size: m.Size}
 }
+
+// size is how many bytes the body has.
+func (m *message) size() int { return len(m.Body) + int(m.Size) }
 
 // A status is what has become of a message in a run.
 type status uint8

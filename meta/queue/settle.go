@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"dos/meta"
+	"dos/meta/namespace"
 	"dos/meta/state"
 )
 
@@ -126,9 +127,11 @@ func (q *queue) die(g *group, n uint64, e entry) {
 		panic(fmt.Sprintf("queue: %q: message %d is out and not there", q.name, n))
 	}
 	if to, err := q.w.queue(q.Settings.Dead); q.Settings.Dead != "" && err == nil {
-		to.append(message{Body: m.Body, Key: m.Key, Priority: m.Priority, Sent: q.w.now(), Whole: m.Whole})
+		namespace.Share(q.w.tx, m.Parts)
+		to.append(message{Body: m.Body, Key: m.Key, Priority: m.Priority, Sent: q.w.now(), Whole: m.Whole, Parts: m.Parts, Size: m.Size})
 	} else {
 		if _, there := q.w.tx.Get(key('x', q.Log, n)); !there {
+			namespace.Share(q.w.tx, m.Parts)
 			q.Dead++
 		}
 		q.w.tx.Set(key('x', q.Log, n), state.Marshal(dead{Message: m, Group: g.Name, Died: q.w.now(), Attempts: e.Attempts}))
@@ -142,9 +145,11 @@ func bury(tx *state.Tx, req Bury) (none, error) {
 	if err != nil {
 		return none{}, err
 	}
-	if _, there := tx.Get(key('x', q.Log, req.Number)); !there {
+	var d dead
+	if !read(tx, key('x', q.Log, req.Number), &d) {
 		return none{}, fmt.Errorf("queue %q: dead message %d: %w", q.name, req.Number, meta.NotExist)
 	}
+	namespace.Unname(tx, d.Message.Parts)
 	tx.Delete(key('x', q.Log, req.Number))
 	q.Dead--
 	q.moved = true

@@ -124,7 +124,7 @@ func (q *queue) claim(g *group, n uint64, who place) (got []Got, until meta.Time
 		g.Out++
 		got = append(got, m.got(at, e.Attempts))
 		c.Numbers = append(c.Numbers, at)
-		size += len(m.Body)
+		size += m.size()
 	}
 	if len(got) == 0 {
 		return nil, 0
@@ -225,7 +225,7 @@ func (q *queue) candidate(g *group) (n uint64, e entry, m message, ok bool) {
 
 // entry is that of a message that was not given out before.
 func (q *queue) entry(m message) entry {
-	e := entry{Priority: m.Priority, Size: len(m.Body), Expires: m.Expires}
+	e := entry{Priority: m.Priority, Size: m.size(), Expires: m.Expires}
 	if q.Settings.Order != ByPri {
 		e.Priority = 0
 	}

@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"dos/chunk"
 	"dos/meta"
+	"dos/meta/namespace"
 	"dos/meta/state"
 )
 
@@ -48,7 +50,9 @@ func tick(tx *state.Tx, req Bound) (More, error) {
 		switch q := w.byID(a); {
 		case q != nil:
 			q.due(d.key[10], b, c, t)
-		case d.key[10] == timerClaim: // of a queue that was purged and removed
+		case d.key[10] == timerBorn: // of a queue that was purged and removed, as below
+			namespace.Unname(tx, t.Message.Parts)
+		case d.key[10] == timerClaim:
 			tx.Delete(claimKey(meta.SessionID(b), a, c))
 		}
 	}
@@ -76,6 +80,7 @@ func (q *queue) due(kind byte, b, c uint64, t timer) {
 		}
 	case timerBorn:
 		if b != q.Log {
+			namespace.Unname(tx, t.Message.Parts)
 			return
 		}
 		q.Delayed--
@@ -139,7 +144,7 @@ func (q *queue) expire(n uint64) {
 			g.Fresh = max(0, g.Fresh-1)
 		}
 		q.Expired++
-		q.remove(n, len(m.Body))
+		q.remove(n, m.size())
 	}
 }
 
@@ -153,22 +158,39 @@ func sweep(tx *state.Tx, req Bound) (More, error) {
 		return More{}, err
 	}
 	var keys [][]byte
+	var parts []chunk.StripeID
+	defer func() { namespace.Unname(tx, parts) }()
 	for z := range tx.Scan(key('z'), state.After(key('z'))) {
 		for _, table := range []byte(tables) {
 			prefix := key(table, number(z, 0))
-			for k := range tx.Scan(prefix, state.After(prefix)) {
-				if len(keys) == limit {
+			for k, val := range tx.Scan(prefix, state.After(prefix)) {
+				if len(keys)+len(parts) >= limit {
 					return More{true}, removeAll(tx, keys)
 				}
 				keys = append(keys, k)
+				parts = append(parts, partsOf(table, val)...)
 			}
 		}
-		if len(keys) == limit {
+		if len(keys)+len(parts) >= limit {
 			return More{true}, removeAll(tx, keys)
 		}
 		keys = append(keys, z)
 	}
 	return More{}, removeAll(tx, keys)
+}
+
+// partsOf are the stripes that a row of such a table names.
+func partsOf(table byte, val []byte) []chunk.StripeID {
+	var m message
+	switch table {
+	case 'm':
+		state.MustUnmarshal(val, &m)
+	case 'x':
+		var d dead
+		state.MustUnmarshal(val, &d)
+		m = d.Message
+	}
+	return m.Parts
 }
 
 func removeAll(tx *state.Tx, keys [][]byte) error {

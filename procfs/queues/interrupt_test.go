@@ -24,7 +24,7 @@ func (h hasty) Call(ctx context.Context, op state.Op, req, resp any) error {
 func TestSettledInterrupted(t *testing.T) {
 	w := newWorld(t)
 	w.make("q", 0o755, "a", "b")
-	taker := client.NewTaker(hasty{w.stay})
+	taker := client.NewTaker(hasty{w.stay}, nil)
 	interrupted, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, what := range []queue.What{queue.Ack, queue.Discard} {

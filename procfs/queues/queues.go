@@ -288,7 +288,7 @@ func (a at) Make(ctx context.Context, name string, _ uint32, how procfs.Open) (p
 		return nil, nil, err
 	}
 	how.Exclusive = false // each is new
-	h, err := procfs.Object{Value: message{a.room, a.queue}, Max: queue.BodyMax}.Make(ctx, how, info(st, name, meta.TypeFile|0o222))
+	h, err := procfs.Object{Value: &message{room: a.room, queue: a.queue}, Max: queue.SizeMax}.Make(ctx, how, info(st, name, meta.TypeFile|0o222))
 	return putFile{at{a.room, a.queue, "", folder, name}}, h, err
 }
 
@@ -304,12 +304,15 @@ func (f putFile) Stat(ctx context.Context) (procfs.Info, error) {
 type message struct {
 	room  *Room
 	queue string
+	// failed is why it was not sent. Who closed it was told, so that it is not tried
+	// again when the last one closes.
+	failed error
 }
 
-func (m message) Load(context.Context) ([]byte, uint64, error) { return nil, 0, meta.NotExist }
+func (m *message) Load(context.Context) ([]byte, uint64, error) { return nil, 0, meta.NotExist }
 
 // Check refuses what Store would. Nobody waits for room in close(2).
-func (m message) Check(ctx context.Context, _ int, _ *uint64) error {
+func (m *message) Check(ctx context.Context, _ int, _ *uint64) error {
 	st, err := m.room.queues.Status(ctx, m.queue)
 	if s := st.Settings; err == nil && s.Max > 0 && s.Full != queue.DropOld && st.Depth() >= int64(s.Max) {
 		err = fmt.Errorf("queue %q is full: %w", m.queue, meta.WouldWait)
@@ -317,13 +320,15 @@ func (m message) Check(ctx context.Context, _ int, _ *uint64) error {
 	return err
 }
 
-func (m message) Store(ctx context.Context, data []byte, _ *uint64) (uint64, error) {
-	_, err := m.room.push(ctx, m.queue, []queue.Message{{Body: data, Whole: true}}, false)
-	return 0, err
+func (m *message) Store(ctx context.Context, data []byte, _ *uint64) (uint64, error) {
+	if m.failed == nil {
+		m.failed = m.room.queues.Put(ctx, m.queue, data)
+	}
+	return 0, m.failed
 }
 
 // Remove is for what was made before it was written, which a message is not.
-func (message) Remove(context.Context, uint64) error { return nil }
+func (*message) Remove(context.Context, uint64) error { return nil }
 
 // A letter is a dead message.
 type letter struct {
@@ -350,13 +355,16 @@ func (l letter) Stat(ctx context.Context) (procfs.Info, error) {
 	}
 	st, err := l.room.queues.Status(ctx, l.queue)
 	out := info(st, strconv.FormatUint(l.number, 10), meta.TypeFile|0o444)
-	out.Size, out.Mtime = int64(len(text(d.Got))), d.Died
+	out.Size, out.Mtime = size(d.Got), d.Died
 	return out, err
 }
 
 func (l letter) Open(ctx context.Context, how procfs.Open) (procfs.Handle, error) {
 	d, err := l.load(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := l.room.queues.Load(ctx, &d.Got); err != nil {
 		return nil, err
 	}
 	return procfs.OpenText(how, text(d.Got))
@@ -368,4 +376,12 @@ func text(m queue.Got) string {
 		return string(m.Body)
 	}
 	return string(m.Body) + "\n"
+}
+
+// size is how long text is, also before the body is loaded.
+func size(m queue.Got) int64 {
+	if len(m.Parts) > 0 {
+		m.Body = nil
+	}
+	return int64(len(text(m))) + m.Size
 }

@@ -30,7 +30,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	stay := client.Always(client.Direct(service, info.ID), info.ID)
-	taker := client.NewTaker(stay)
+	taker := client.NewTaker(stay, nil)
 	return &world{t, stay, taker, New(taker, "here")}
 }
 

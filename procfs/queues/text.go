@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"dos/meta"
@@ -84,6 +85,10 @@ func peekText(ctx context.Context, f file) (string, error) {
 	}
 	var b strings.Builder
 	for _, m := range list.Messages {
+		if m.Got.Size > 0 {
+			fmt.Fprintf(&b, "# message %d has %d bytes, which pop gives\n", m.Got.Number, m.Got.Size)
+			continue
+		}
 		b.WriteString(text(m.Got))
 	}
 	return b.String(), nil
@@ -113,13 +118,33 @@ func openLog(ctx context.Context, f file, how procfs.Open) (procfs.Handle, error
 	if !st.Settings.Keeps() {
 		return procfs.OpenText(how, "")
 	}
-	return &logHandle{f, st.Begin}, nil
+	return &logHandle{file: f, begin: st.Begin}, nil
 }
 
 // A logHandle reads the log from where it began when it was opened.
 type logHandle struct {
 	file  file
 	begin int64
+
+	mu   sync.Mutex
+	last uint64 // the large message that was loaded last,
+	text string // and its line; both guarded by mu
+}
+
+// line returns a message as a line.
+func (h *logHandle) line(ctx context.Context, m queue.Got) (string, error) {
+	if len(m.Parts) == 0 {
+		return string(m.Body) + "\n", nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.last != m.Number {
+		if err := h.file.at.room.queues.Load(ctx, &m); err != nil {
+			return "", err
+		}
+		h.last, h.text = m.Number, string(m.Body)+"\n"
+	}
+	return h.text, nil
 }
 
 func (h *logHandle) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
@@ -133,7 +158,10 @@ func (h *logHandle) ReadAt(ctx context.Context, p []byte, off int64) (int, error
 		}
 		got := 0
 		for _, m := range list.Messages {
-			line := string(m.Got.Body) + "\n"
+			line, err := h.line(ctx, m.Got)
+			if err != nil {
+				return n, err
+			}
 			if skip := at + int64(got) - m.Byte; skip < int64(len(line)) && skip >= 0 {
 				got += copy(p[n+got:], line[skip:])
 			}
@@ -161,7 +189,7 @@ var manual = procfs.Help{
 		{Name: "Q/lease", Text: "opening takes one message; what is written says what becomes of it: ack, nack [TIME],\nextend TIME or dead; closing gives back what was not acknowledged", Examples: []string{"echo test >/dos/queues/jobs/push; exec 3<>/dos/queues/jobs/lease; read -r job <&3; echo ack >&3; exec 3>&-"}},
 		{Name: "Q/stream", Text: "messages line by line; each is acknowledged when the next is read", Examples: []string{"echo a >/dos/queues/jobs/push; read -r job </dos/queues/jobs/stream"}},
 		{Name: "Q/send", Text: "a message with options key= prio= delay= dedup= expires= token=LOCK:N; its id is read back", Examples: []string{"exec 3<>/dos/queues/jobs/send; echo 'delay=1s dedup=x hello' >&3; read -r id <&3; exec 3>&-"}},
-		{Name: "Q/put/ANY", Text: "a whole file of up to 64 KiB is one message", Examples: []string{"cp /etc/hostname /dos/queues/jobs/put/x"}},
+		{Name: "Q/put/ANY", Text: "a whole file of up to 64 MiB is one message. What is larger than 64 KiB is sent when\nit is closed, of which a shell sees no error: cp does, and dosctl up to 64 KiB", Examples: []string{"cp /etc/hostname /dos/queues/jobs/put/x"}},
 		{Name: "Q/peek", Text: "the next messages, without taking them", Examples: []string{"cat /dos/queues/jobs/peek"}},
 		{Name: "Q/status", Text: "how much there is, who has it, how safe it is", Examples: []string{"cat /dos/queues/jobs/status /dos/queues/jobs/inflight"}},
 		{Name: "Q/ctl", Text: "max N; full block|reject|drop-old; ack TIME; attempts N; dead Q2|-; order fifo|priority|key;\nkeep 7d|10g|0; pause; resume; purge; default on|off: whether who pops without a group takes part", Examples: []string{"echo 'keep 7d' >/dos/queues/jobs/ctl"}},
