@@ -146,7 +146,7 @@ func (h *hedge) fire(ctx context.Context) {
 	case mustAsk:
 		p.doubt(id, afterSlow)
 	case mayAsk:
-		if !p.pace.allow() {
+		if !p.pace.allow(int(h.want.stripe.Code.K)) {
 			h.phase = mustAsk
 			h.timer.Reset(max(p.config.Slow-p.pace.delay(), 0))
 			h.mu.Unlock()

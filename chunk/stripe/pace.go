@@ -11,7 +11,8 @@ const (
 	// many it is taken anew.
 	recent      = 128
 	recentEvery = 32
-	// hedgeCost is what a hedge costs in reads: one in twenty may be hedged.
+	// hedgeCost is what reads must save for each that a hedge makes, and a hedge
+	// makes k: so hedges add a twentieth to what is read, not k times as much.
 	hedgeCost = 20
 	// hedgeSave bounds what reads may save up, so that a store that becomes
 	// slow after a quiet hour is not answered with a storm.
@@ -43,14 +44,15 @@ func (p *pace) began() {
 	}
 }
 
-// allow takes the right to one hedge.
-func (p *pace) allow() bool {
+// allow takes the right to a hedge of so many reads.
+func (p *pace) allow(reads int) bool {
+	cost := int64(reads) * hedgeCost
 	for {
 		c := p.credit.Load()
-		if c < hedgeCost {
+		if c < cost {
 			return false
 		}
-		if p.credit.CompareAndSwap(c, c-hedgeCost) {
+		if p.credit.CompareAndSwap(c, c-cost) {
 			return true
 		}
 	}
@@ -59,15 +61,16 @@ func (p *pace) allow() bool {
 // took records how long a store took for a read.
 func (p *pace) took(d time.Duration) {
 	n := p.count.Add(1)
-	p.times[n%recent].Store(int64(d))
-	if n%recentEvery != 0 || n < recent {
+	p.times[(n-1)%recent].Store(int64(d))
+	if n%recentEvery != 0 {
 		return
 	}
-	var sorted [recent]int64
+	var times [recent]int64
+	sorted := times[:min(n, recent)]
 	for i := range sorted {
 		sorted[i] = p.times[i].Load()
 	}
-	slices.Sort(sorted[:])
-	p95 := time.Duration(sorted[recent*95/100])
+	slices.Sort(sorted)
+	p95 := time.Duration(sorted[len(sorted)*95/100])
 	p.wait.Store(int64(min(max(p95, p.min), p.max)))
 }
