@@ -32,13 +32,12 @@ func Open(peer *rpc.Client, id chunk.StoreID) *Store { return &Store{peer, id} }
 // Addr is the address of the store's peer.
 func (s *Store) Addr() string { return s.peer.Addr() }
 
-// Put is chunk.Store's. The bytes are copied once: a call that has been given
-// up may be sending still.
+// Put is chunk.Store's.
 func (s *Store) Put(ctx context.Context, id chunk.ID, data []byte) error {
 	if len(data) > chunk.MaxShard {
 		return fmt.Errorf("chunk: %v: %d bytes are more than a shard has", id, len(data))
 	}
-	frame := rpc.Frame{Payload: rpc.Copy(data)}
+	frame := rpc.Frame{Payload: rpc.Own(data)}
 	_, err := s.call(ctx, "Put", s.about(id), &frame)
 	return err
 }
@@ -58,17 +57,16 @@ func (s *Store) ReadAt(ctx context.Context, id chunk.ID, p []byte, off int64) (i
 func (s *Store) readAt(ctx context.Context, id chunk.ID, p []byte, off int64) (int, error) {
 	req := s.about(id)
 	req.Off, req.Size = off, len(p)
-	var frame rpc.Frame
-	defer frame.Free()
+	frame := rpc.Frame{Into: p}
 	_, err := s.call(ctx, "ReadAt", req, &frame)
 	if err != nil && err != io.EOF {
 		return 0, err
 	}
-	size := frame.Payload.Len()
-	if size > len(p) || size < len(p) && err == nil {
-		return 0, fmt.Errorf("%w: store %d: %s: %d bytes in answer to %d", chunk.ErrLost, s.id, s.peer.Addr(), size, len(p))
+	n := len(frame.Into)
+	if n < len(p) && err == nil {
+		return 0, fmt.Errorf("%w: store %d: %s: %d bytes in answer to %d", chunk.ErrLost, s.id, s.peer.Addr(), n, len(p))
 	}
-	return frame.Payload.CopyTo(p), err
+	return n, err
 }
 
 // Stat is chunk.Store's.

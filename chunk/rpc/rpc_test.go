@@ -51,29 +51,32 @@ func TestStore(t *testing.T) {
 
 // The same where shards go in bulk.
 func TestBulkStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) chunk.Store {
-		server, client := rpctest.TLS(t)
-		protos := []string{rpc.HTTP2, rpc.Bulk}
-		server.NextProtos = protos
-		port := rpc.NewPort(rpctest.Listen(t), server, slog.New(slog.DiscardHandler), protos...)
-		service := Serve(finder(map[chunk.StoreID]chunk.Store{7: new(mem.Store)}))
-		ctx, cancel := context.WithCancel(context.Background())
-		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return port.Run(ctx) })
-		g.Go(func() error { return rpc.ServeBulk(ctx, port.Listener(rpc.Bulk), service) })
-		t.Cleanup(func() {
-			cancel()
-			if err := g.Wait(); err != nil {
-				t.Error(err)
-			}
-		})
-		rpctest.Serve(t, port.Listener(rpc.HTTP2), rpc.ServerConfig{}, service)
-		s := Open(rpctest.Dial(t, port.Addr().String(), rpc.ClientConfig{TLS: client, Bulk: true, Conns: 1}), 7)
-		if _, err := s.Usage(t.Context()); err != nil { // and it is connected
-			t.Fatal(err)
+	storetest.Run(t, func(t *testing.T) chunk.Store { return inBulk(t, new(mem.Store)) })
+}
+
+// inBulk returns a store at the other end of connections for bulk calls.
+func inBulk(t testing.TB, below chunk.Store) *Store {
+	server, client := rpctest.TLS(t)
+	protos := []string{rpc.HTTP2, rpc.Bulk}
+	server.NextProtos = protos
+	port := rpc.NewPort(rpctest.Listen(t), server, slog.New(slog.DiscardHandler), protos...)
+	service := Serve(finder(map[chunk.StoreID]chunk.Store{1: below}))
+	ctx, cancel := context.WithCancel(context.Background())
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return port.Run(ctx) })
+	g.Go(func() error { return rpc.ServeBulk(ctx, port.Listener(rpc.Bulk), service) })
+	t.Cleanup(func() {
+		cancel()
+		if err := g.Wait(); err != nil {
+			t.Error(err)
 		}
-		return s
 	})
+	rpctest.Serve(t, port.Listener(rpc.HTTP2), rpc.ServerConfig{}, service)
+	s := Open(rpctest.Dial(t, port.Addr().String(), rpc.ClientConfig{TLS: client, Bulk: true, Conns: 1}), 1)
+	if _, err := s.Stat(t.Context(), chunk.ID{Stripe: 1}); err != nil && !errors.Is(err, chunk.ErrNotExist) { // and it is connected
+		t.Fatal(err)
+	}
+	return s
 }
 
 // Several stores on one port do not mix.
@@ -376,10 +379,10 @@ func FuzzRequest(f *testing.F) {
 }
 
 func BenchmarkPut(b *testing.B) {
-	for _, secure := range []bool{false, true} {
-		s := bench(b, secure, discard{})
+	for _, way := range ways {
+		s := bench(b, way, discard{})
 		data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
-		b.Run(fmt.Sprintf("tls=%v", secure), func(b *testing.B) {
+		b.Run(way, func(b *testing.B) {
 			b.SetBytes(int64(len(data)))
 			defer perCore(b, len(data))()
 			b.RunParallel(func(pb *testing.PB) {
@@ -394,10 +397,10 @@ func BenchmarkPut(b *testing.B) {
 }
 
 func BenchmarkReadAt(b *testing.B) {
-	for _, secure := range []bool{false, true} {
-		s := bench(b, secure, discard{})
+	for _, way := range ways {
+		s := bench(b, way, discard{})
 		for _, size := range []int{4 << 10, 1 << 20} {
-			b.Run(fmt.Sprintf("tls=%v/%dKiB", secure, size>>10), func(b *testing.B) {
+			b.Run(fmt.Sprintf("%s/%dKiB", way, size>>10), func(b *testing.B) {
 				b.SetBytes(int64(size))
 				defer perCore(b, size)()
 				b.RunParallel(func(pb *testing.PB) {
@@ -477,10 +480,16 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-func bench(b *testing.B, secure bool, below chunk.Store) *Store {
+// ways are how a store is reached.
+var ways = []string{"plain", "tls", "bulk"}
+
+func bench(b *testing.B, way string, below chunk.Store) *Store {
+	if way == "bulk" {
+		return inBulk(b, below)
+	}
 	server, client := rpctest.TLS(b)
 	sc, cc := rpc.ServerConfig{Plain: true}, rpc.ClientConfig{Plain: true}
-	if secure {
+	if way == "tls" {
 		sc, cc = rpc.ServerConfig{TLS: server}, rpc.ClientConfig{TLS: client}
 	}
 	l := rpctest.Listen(b)
@@ -494,3 +503,5 @@ type discard struct{ failing }
 func (discard) ReadAt(_ context.Context, _ chunk.ID, p []byte, _ int64) (int, error) {
 	return len(p), nil
 }
+
+func (discard) Stat(context.Context, chunk.ID) (chunk.Info, error) { return chunk.Info{}, nil }

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"time"
@@ -26,19 +25,21 @@ const (
 	bulkIdle = time.Minute
 )
 
-// bulkCall is the header of a request, and bulkAnswer that of its answer, on a
+// bulkCall is the head of a request, and bulkAnswer that of its answer, on a
 // connection for bulk calls.
 type bulkCall struct {
 	Service string        `cbor:"1,keyasint,omitempty"`
 	Method  string        `cbor:"2,keyasint,omitempty"`
 	Left    time.Duration `cbor:"3,keyasint,omitempty"` // until the caller gives up, in ns
 	Header  []byte        `cbor:"4,keyasint,omitempty"`
+	Size    int           `cbor:"5,keyasint,omitempty"` // of the payload, in bytes
 }
 
 type bulkAnswer struct {
 	Refused string `cbor:"1,keyasint,omitempty"` // why, if it was
 	Header  []byte `cbor:"2,keyasint,omitempty"`
 	Late    bool   `cbor:"3,keyasint,omitempty"` // the caller's time was over
+	Size    int    `cbor:"4,keyasint,omitempty"` // of the payload, in bytes
 }
 
 // bulk is the client's side: connections that carry a call each, one after the
@@ -55,7 +56,7 @@ type bulk struct {
 }
 
 type bulkConn struct {
-	known
+	*sealed
 	since time.Time // when it became idle
 	used  bool      // it has carried a call
 }
@@ -66,21 +67,24 @@ func newBulk(addr string, config *tls.Config, among *Conns) *bulk {
 	return &bulk{addr: addr, config: config, among: among}
 }
 
-// Bulk is Call for what has much payload. With gRPC a byte costs half as much
-// again (measured: 1.5 s of processor for 1 GiB in calls of 1 MiB, both sides and
-// TLS together, against 1.0 s), for it cuts everything into frames of 16 KiB, of
-// which each is copied, and wakes the receiver. A service may see a request twice.
+// Bulk is Call for what has much payload. With gRPC a byte costs twice as much, for
+// it cuts everything into frames of 16 KiB, of which each is copied, and wakes the
+// receiver. A service may see a request twice.
+//
+// The payload of req may be borrowed: nobody reads it once Bulk has returned. If
+// resp.Into is set, the payload of the answer is put there, which is cut to it, and
+// an answer that has no room is refused.
 func (c *Client) Bulk(ctx context.Context, service, method string, req, resp *Frame) error {
 	// gRPC knows whether the peer is there, without anybody waiting to find out.
 	if c.bulk == nil || c.conns[0].GetState() != connectivity.Ready {
-		return c.Call(ctx, service, method, req, resp)
+		return c.callInstead(ctx, service, method, req, resp)
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	for {
 		conn, err := c.bulk.take(ctx)
 		if conn == nil && err == nil {
-			return c.Call(ctx, service, method, req, resp)
+			return c.callInstead(ctx, service, method, req, resp)
 		}
 		began := false
 		if err == nil {
@@ -102,6 +106,30 @@ func (c *Client) Bulk(ctx context.Context, service, method string, req, resp *Fr
 		}
 		return fmt.Errorf("%w: %s: %v", ErrDown, c.addr, err)
 	}
+}
+
+// callInstead is Bulk by Call.
+func (c *Client) callInstead(ctx context.Context, service, method string, req, resp *Frame) error {
+	// gRPC may be sending still when the call has failed.
+	own := Frame{Header: req.Header, Payload: Copy(req.Bytes())}
+	req.Free()
+	if err := c.Call(ctx, service, method, &own, resp); err != nil || resp.Into == nil {
+		return err
+	}
+	defer resp.Free()
+	if err := resp.fits(resp.Payload.Len()); err != nil {
+		return fmt.Errorf("rpc: %s: %w", c.addr, err)
+	}
+	resp.Into = resp.Into[:resp.Payload.CopyTo(resp.Into)]
+	return nil
+}
+
+// fits says no to a payload that is larger than what it is to be put into.
+func (f *Frame) fits(size int) error {
+	if size > len(f.Into) {
+		return fmt.Errorf("%w: %d bytes in answer, at most %d were wanted", ErrRefused, size, len(f.Into))
+	}
+	return nil
 }
 
 // take returns a connection, or none if there are as many as may be.
@@ -153,16 +181,21 @@ func (b *bulk) dial(ctx context.Context) (*bulkConn, error) {
 		return nil, err
 	}
 	watch(tcp)
-	return &bulkConn{known: b.among.add(conn, wire)}, nil
+	secure, err := b.among.add(conn, wire).seal(true)
+	if err != nil {
+		tcp.Close() //nolint:errcheck // it was not used
+		return nil, err
+	}
+	return &bulkConn{sealed: secure}, nil
 }
 
 // give takes a connection back after a call that ended with err.
 func (b *bulk) give(conn *bulkConn, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err != nil && !isOrderly(err) || b.closed {
+	if err != nil && !isOrderly(err) || b.closed || conn.worn() {
 		b.open--
-		go conn.Close() //nolint:errcheck // it says goodbye to a peer that may not listen
+		conn.Close() //nolint:errcheck // nobody uses it any more
 		return
 	}
 	conn.since, conn.used = time.Now(), true
@@ -171,7 +204,7 @@ func (b *bulk) give(conn *bulkConn, err error) {
 
 func closeAll(conns []*bulkConn) {
 	for _, conn := range conns {
-		go conn.Close() //nolint:errcheck // it says goodbye to a peer that may not listen
+		conn.Close() //nolint:errcheck // nobody uses it any more
 	}
 }
 
@@ -198,26 +231,39 @@ func isOrderly(err error) bool {
 // call makes a call. began says that some of an answer came. It keeps the payload
 // of req.
 func (c *bulkConn) call(ctx context.Context, service, method string, req, resp *Frame) (began bool, err error) {
-	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // then it is broken already
+	stop := context.AfterFunc(ctx, func() { c.tcp.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // then it is broken already
 	defer func() {
 		if !stop() { // the connection is of no use any more, whatever came
 			resp.Free()
 			err = context.Cause(ctx)
 		}
 	}()
-	head := bulkCall{Service: service, Method: method, Header: req.Header}
+	payload := req.Bytes()
+	head := bulkCall{Service: service, Method: method, Header: req.Header, Size: len(payload)}
 	if deadline, ok := ctx.Deadline(); ok {
 		head.Left = time.Until(deadline)
 	}
-	if err := c.send(head, req); err != nil {
+	if err := c.send(Encode(head), payload); err != nil {
 		return false, err
 	}
-	if began, err = receive(c, resp); err != nil {
+	text, began, err := c.receiveHead()
+	if err != nil {
 		return began, err
 	}
 	var answer bulkAnswer
-	if err := Decode(resp.Header, &answer); err != nil {
-		resp.Free()
+	if err := Decode(text, &answer); err != nil {
+		return true, err
+	}
+	if resp.Into != nil {
+		if err := resp.fits(answer.Size); err != nil {
+			return true, err
+		}
+		resp.Into = resp.Into[:answer.Size]
+		err = c.receivePayload(resp.Into)
+	} else {
+		resp.Payload, err = c.takePayload(answer.Size)
+	}
+	if err != nil {
 		return true, err
 	}
 	switch {
@@ -234,49 +280,18 @@ func (c *bulkConn) call(ctx context.Context, service, method string, req, resp *
 	return true, nil
 }
 
-// send sends a frame that has head for its header and the payload of f, which
-// keeps it.
-func (k known) send(head any, f *Frame) error {
-	parts, err := (&Frame{Header: Encode(head), Payload: f.Payload}).parts()
-	if err != nil {
-		return orderly{fmt.Errorf("%w: %v", ErrRefused, err)}
+// takePayload is receivePayload into memory of the pool.
+func (s *sealed) takePayload(size int) (mem.BufferSlice, error) {
+	if size < 0 || size > MaxPayload {
+		return nil, fmt.Errorf("%w: a payload of %d bytes, at most %d are allowed", ErrRefused, size, MaxPayload)
 	}
-	return k.gather(func() error {
-		for _, part := range parts {
-			if _, err := k.Conn.Write(part); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// receive fills f, which the caller must free. began says that some of it came.
-func receive(r io.Reader, f *Frame) (began bool, err error) {
-	var head [prefix]byte
-	if n, err := io.ReadFull(r, head[:]); err != nil {
-		return n > 0, err
+	if size == 0 {
+		return nil, nil
 	}
-	h, p, err := sizes(head[:])
-	if err != nil {
-		return true, fmt.Errorf("%w: %v", ErrRefused, err)
-	}
-	header := make([]byte, h)
-	if _, err := io.ReadFull(r, header); err != nil {
-		return true, err
-	}
-	var payload mem.BufferSlice
-	var b []byte
-	if p > 0 {
-		payload, b = Alloc(p)
-	}
-	if _, err = io.ReadFull(r, b); err == nil {
-		err = verify(head[:], header, b)
-	}
-	if err != nil {
+	payload, b := Alloc(size)
+	if err := s.receivePayload(b); err != nil {
 		payload.Free()
-		return true, err
+		return nil, err
 	}
-	f.Header, f.Payload = header, payload
-	return true, nil
+	return payload, nil
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -79,9 +80,13 @@ func (h *hauler) start(t *testing.T, l net.Listener, services ...rpc.Service) {
 // dial returns a client for which gRPC has connected already.
 func (h *hauler) dial(t *testing.T, timeout time.Duration) *rpc.Client {
 	t.Helper()
-	c := rpctest.Dial(t, h.addr, rpc.ClientConfig{
-		TLS: h.identity("client", trust.Admin).ClientConfig("a", rpc.HTTP2), Bulk: true, Conns: 1, Timeout: timeout,
-	})
+	return h.client(t, rpc.ClientConfig{Bulk: true, Timeout: timeout})
+}
+
+func (h *hauler) client(t *testing.T, config rpc.ClientConfig) *rpc.Client {
+	t.Helper()
+	config.TLS, config.Conns = h.identity("client", trust.Admin).ClientConfig("a", rpc.HTTP2), 1
+	c := rpctest.Dial(t, h.addr, config)
 	if _, _, err := haul(t.Context(), c.Call, "Echo", "", nil); err != nil {
 		t.Fatal(err)
 	}
@@ -255,29 +260,61 @@ func TestBulkDropped(t *testing.T) {
 	}
 }
 
-// TestBulkGarbage: what is no frame ends its connection, and nothing else.
+// TestBulkGarbage: what is no message ends its connection, and nothing else.
 func TestBulkGarbage(t *testing.T) {
 	h := startHauler(t, echoes(nil, nil))
 	for _, garbage := range []string{
-		"GET / HTTP/1.1\r\n\r\n ....................",
-		"DOSf\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
-		"DOSf\x01\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00",
-		"DOSf\x01\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00x", // a wrong checksum
+		"GET / HTTP/1.1\r\n\r\n",
+		"\xff\xff\xff\xff and more",
+		"\x00\x00\x00\x05hello, but sealed by nobody",
+		"\x00\x00\x00\x00................",
 	} {
-		conn, err := tls.Dial("tcp", h.addr, h.identity("client", trust.Admin).ClientConfig("a", rpc.Bulk))
-		if err != nil {
-			t.Fatal(err)
+		for _, byTLS := range []bool{false, true} {
+			conn, err := tls.Dial("tcp", h.addr, h.identity("client", trust.Admin).ClientConfig("a", rpc.Bulk))
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.SetDeadline(time.Now().Add(10 * time.Second))
+			var wire net.Conn = conn
+			if !byTLS {
+				wire = conn.NetConn()
+			}
+			if _, err := io.WriteString(wire, garbage); err != nil {
+				t.Error(err)
+			}
+			if text, err := io.ReadAll(conn.NetConn()); len(text) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%q was answered: %q, %v", garbage, text, err)
+			}
+			conn.NetConn().Close()
 		}
-		conn.SetDeadline(time.Now().Add(10 * time.Second))
-		if _, err := io.WriteString(conn, garbage); err != nil {
-			t.Error(err)
-		}
-		if text, err := io.ReadAll(conn); len(text) > 0 || errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("%q was answered: %q, %v", garbage, text, err)
-		}
-		conn.Close()
 	}
 	if _, _, err := haul(t.Context(), h.dial(t, 0).Bulk, "Echo", "", nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestBulkInto: an answer comes where it is wanted, and not where it has no room.
+func TestBulkInto(t *testing.T) {
+	h := startHauler(t, echoes(nil, nil))
+	c := h.dial(t, 0)
+	for name, call := range map[string]caller{"bulk": c.Bulk, "instead": h.client(t, rpc.ClientConfig{}).Bulk} {
+		into := func(room int) ([]byte, error) {
+			p := make([]byte, room)
+			resp := rpc.Frame{Into: p}
+			err := call(t.Context(), "test", "Echo", &rpc.Frame{Payload: rpc.Own([]byte("payload"))}, &resp)
+			resp.Free()
+			if err == nil && (len(resp.Into) > room || &resp.Into[0] != &p[0]) {
+				t.Errorf("%s: it is elsewhere", name)
+			}
+			return resp.Into, err
+		}
+		for _, room := range []int{7, 100} {
+			if got, err := into(room); string(got) != "payload" || err != nil {
+				t.Errorf("%s: into %d bytes: %q, %v", name, room, got, err)
+			}
+		}
+		if _, err := into(6); !errors.Is(err, rpc.ErrRefused) {
+			t.Errorf("%s: without room: %v", name, err)
+		}
 	}
 }

@@ -36,10 +36,7 @@ func ServeBulk(ctx context.Context, l net.Listener, services ...Service) error {
 		if !ok {
 			panic(fmt.Sprintf("rpc: bulk calls on a listener of %T", l))
 		}
-		wg.Go(func() {
-			defer a.Close() //nolint:errcheck // nobody is served any more
-			s.serve(ctx, a)
-		})
+		wg.Go(func() { s.serve(ctx, a) })
 	}
 }
 
@@ -48,30 +45,38 @@ type bulkServer struct {
 }
 
 // serve answers one call after the other, until ctx ends or the peer goes.
-func (s bulkServer) serve(ctx context.Context, conn admitted) {
-	watch(conn.wire.Conn)
+func (s bulkServer) serve(ctx context.Context, a admitted) {
+	conn, err := a.seal(false)
+	if err != nil {
+		a.port.log.Warn("rpc: a connection was refused", "from", a.RemoteAddr().String(), "protocol", Bulk, "err", err)
+		a.Close() //nolint:errcheck // nobody was served
+		return
+	}
+	defer conn.Close() //nolint:errcheck // nobody is served any more
+	watch(conn.tcp)
 	// The call under way is answered still.
-	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) }) //nolint:errcheck // then it is broken already
+	stop := context.AfterFunc(ctx, func() { conn.tcp.SetReadDeadline(time.Unix(1, 0)) }) //nolint:errcheck // then it is broken already
 	defer stop()
-	state := conn.ConnectionState()
 	// What is under way may go on for a moment when ctx ends.
 	calls, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })()
-	calls = peer.NewContext(calls, &peer.Peer{Addr: conn.RemoteAddr(), AuthInfo: secureInfo(state)})
-	for {
-		var req Frame
-		conn.SetReadDeadline(time.Now().Add(2 * bulkIdle)) //nolint:errcheck // reading says so
+	calls = peer.NewContext(calls, &peer.Peer{Addr: a.RemoteAddr(), AuthInfo: secureInfo(a.ConnectionState())})
+	for !conn.worn() {
+		conn.tcp.SetReadDeadline(time.Now().Add(2 * bulkIdle)) //nolint:errcheck // reading says so
 		if ctx.Err() != nil {
 			return
 		}
-		if _, err := receive(conn, &req); err != nil {
+		call, req, err := conn.request()
+		if err != nil {
 			return
 		}
-		answer, resp := s.answer(calls, &req)
+		answer, resp := s.answer(calls, call, req)
 		req.Free()
-		conn.SetWriteDeadline(time.Now().Add(DefaultTimeout)) //nolint:errcheck // writing says so
-		err := conn.send(answer, resp)
+		conn.tcp.SetWriteDeadline(time.Now().Add(DefaultTimeout)) //nolint:errcheck // writing says so
+		payload := resp.Bytes()
+		answer.Size = len(payload)
+		err = conn.send(Encode(answer), payload)
 		resp.Free()
 		if err != nil {
 			return
@@ -79,20 +84,28 @@ func (s bulkServer) serve(ctx context.Context, conn admitted) {
 	}
 }
 
-// answer executes a request. The payload of resp is the answer's.
-func (s bulkServer) answer(ctx context.Context, req *Frame) (answer bulkAnswer, resp *Frame) {
-	none := new(Frame)
-	var call bulkCall
-	if err := Decode(req.Header, &call); err != nil {
-		return bulkAnswer{Refused: err.Error()}, none
+// request returns the next request, as the service sees it, and whom it is for.
+func (s *sealed) request() (call bulkCall, req *Frame, err error) {
+	head, _, err := s.receiveHead()
+	if err != nil {
+		return bulkCall{}, nil, err
 	}
+	if err := Decode(head, &call); err != nil {
+		return bulkCall{}, nil, err
+	}
+	payload, err := s.takePayload(call.Size)
+	return call, &Frame{Header: call.Header, Payload: payload}, err
+}
+
+// answer executes a request. The payload of resp is the answer's.
+func (s bulkServer) answer(ctx context.Context, call bulkCall, req *Frame) (answer bulkAnswer, resp *Frame) {
+	none := new(Frame)
 	do := s.services[call.Service].Calls[call.Method]
 	if do == nil {
 		return bulkAnswer{Refused: fmt.Sprintf("there is no %s of %s", call.Method, call.Service)}, none
 	}
 	ctx, cancel := context.WithTimeout(ctx, min(max(call.Left, 0), DefaultTimeout))
 	defer cancel()
-	req.Header = call.Header
 	resp, err := do(ctx, req)
 	switch {
 	case err == nil:

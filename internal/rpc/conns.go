@@ -42,6 +42,7 @@ func (c *Conns) add(conn *tls.Conn, wire *records) known {
 		c.open = make(map[*tls.Conn]bool)
 	}
 	c.open[conn] = true
+	wire.shaken = true
 	return known{conn, wire, new(sync.Mutex), c}
 }
 
@@ -74,10 +75,14 @@ func (k known) gather(write func() error) error {
 }
 
 func (k known) Close() error {
-	k.among.mu.Lock()
-	delete(k.among.open, k.Conn)
-	k.among.mu.Unlock()
+	k.forget()
 	return k.Conn.Close()
+}
+
+func (k known) forget() {
+	k.among.mu.Lock()
+	defer k.among.mu.Unlock()
+	delete(k.among.open, k.Conn)
 }
 
 // dialling is how gRPC secures a connection that it has dialled.

@@ -25,10 +25,24 @@
 // # Bulk calls
 //
 // What has much payload need not go by gRPC: see Client.Bulk. On a connection of
-// the protocol Bulk (ALPN) the client sends a frame and the server answers with
-// one, as often as they like. The header of a request is the CBOR of bulkCall,
-// that of an answer that of bulkAnswer; in each is the header that the service
-// sees. A frame that is none ends the connection.
+// the protocol Bulk (ALPN) the client sends a message and the server answers with
+// one, as often as they like:
+//
+//	size  field
+//	   4  H, bytes of the head, at most headMax, and sealed with it
+//	H+16  the head, sealed: the CBOR of bulkCall or of bulkAnswer, in which are the
+//	      header that the service sees and the bytes of the payload
+//	      the payload in pieces of pieceSize, the last one of what is left; each
+//	      sealed, which makes it 16 bytes longer
+//
+// Hands are shaken as on any connection, but the messages are no TLS records: those
+// have 16 KiB at most, and each is copied on its way to TLS and from it, twice. The
+// keys come from TLS (RFC 8446 §7.5; WebRTC does likewise, RFC 5764): of what it
+// exports for sealLabel, without a context, the first 28 bytes are AES-128-GCM's key
+// and IV for what the client sends, the next for what the server does. Heads and
+// pieces are counted together in each direction from 0, and the nonce is the IV, its
+// last 8 bytes xor the count: so nothing can be left out, repeated or moved. What
+// does not open ends the connection.
 //
 // # Errors
 //

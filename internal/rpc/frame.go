@@ -23,6 +23,8 @@ type Frame struct {
 	// Free it; to send a frame gives the payload away, also if that fails.
 	// Buffers that were sent must not be modified afterwards.
 	Payload mem.BufferSlice
+	// Into is where the payload of an answer is wanted (Client.Bulk).
+	Into []byte
 }
 
 // Free gives the payload back. A frame without one may be freed as well.
@@ -81,19 +83,6 @@ func (f *Frame) marshal() (mem.BufferSlice, error) {
 	return append(mem.BufferSlice{mem.SliceBuffer(head)}, f.Take()...), nil
 }
 
-// parts returns the frame as it goes out, in pieces. The payload stays its own.
-func (f *Frame) parts() ([][]byte, error) {
-	head, err := f.head()
-	if err != nil {
-		return nil, err
-	}
-	parts := [][]byte{head}
-	for _, b := range f.Payload {
-		parts = append(parts, b.ReadOnlyData())
-	}
-	return parts, nil
-}
-
 // sizes reads how long the header and the payload are of a frame that begins with
 // head, prefix bytes.
 func sizes(head []byte) (header, payload int, err error) {
@@ -116,12 +105,6 @@ func check(head []byte, sum uint32) error {
 		return fmt.Errorf("a frame has checksum %08x, not %08x: it was damaged on its way", sum, want)
 	}
 	return nil
-}
-
-// verify is check of the checksum that header and payload have.
-func verify(head, header, payload []byte) error {
-	sum := crc32.Update(crc32.Checksum(head[:16], castagnoli), castagnoli, header)
-	return check(head, crc32.Update(sum, castagnoli, payload))
 }
 
 // unmarshal makes f the frame in data, of which it keeps references.

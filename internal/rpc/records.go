@@ -2,6 +2,8 @@ package rpc
 
 import (
 	"bufio"
+	"encoding/binary"
+	"io"
 	"net"
 	"sync"
 )
@@ -15,20 +17,47 @@ const wireBuffer = 128 << 10
 // calls on either side, and the receiver woken as many times. Here the
 // records of one write leave together, and what has arrived is read at once, so
 // that gRPC reads without a buffer of its own.
+//
+// Until hands are shaken nothing is read but the record that TLS is at: what comes
+// after the last one may not be for TLS (see sealed).
 type records struct {
 	net.Conn
-	in *bufio.Reader
+
+	shaken bool
+	in     *bufio.Reader // nil until it is needed, once hands are shaken
+	head   [5]byte       // of a record, before that
+	ready  []byte        // what TLS has not had of head
+	left   int           // and of the rest of the record, in bytes
 
 	mu   sync.Mutex
 	held bool   // guarded by mu: more comes
 	out  []byte // guarded by mu: waits for that
 }
 
-func newRecords(conn net.Conn) *records {
-	return &records{Conn: conn, in: bufio.NewReaderSize(conn, wireBuffer)}
-}
+func newRecords(conn net.Conn) *records { return &records{Conn: conn} }
 
-func (r *records) Read(p []byte) (int, error) { return r.in.Read(p) }
+func (r *records) Read(p []byte) (int, error) {
+	if r.shaken {
+		if r.in == nil {
+			r.in = bufio.NewReaderSize(r.Conn, wireBuffer)
+		}
+		return r.in.Read(p)
+	}
+	if len(r.ready) == 0 && r.left == 0 {
+		if _, err := io.ReadFull(r.Conn, r.head[:]); err != nil {
+			return 0, err
+		}
+		r.ready, r.left = r.head[:], int(binary.BigEndian.Uint16(r.head[3:]))
+	}
+	if len(r.ready) > 0 {
+		n := copy(p, r.ready)
+		r.ready = r.ready[n:]
+		return n, nil
+	}
+	n, err := r.Conn.Read(p[:min(len(p), r.left)])
+	r.left -= n
+	return n, err
+}
 
 func (r *records) Write(p []byte) (int, error) {
 	r.mu.Lock()

@@ -3,7 +3,9 @@ package rpc
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net"
+	"strings"
 	"testing"
 )
 
@@ -59,6 +61,28 @@ func TestRecordsGather(t *testing.T) {
 	write('c', 1) // and not held any more
 	if len(w.writes) != n+1 {
 		t.Error("a write waits after the release")
+	}
+}
+
+// given is a connection on which all that comes is there already.
+type given struct {
+	net.Conn
+	r io.Reader
+}
+
+func (g given) Read(p []byte) (int, error) { return g.r.Read(p) }
+
+// TestRecordsShaking: TLS gets no byte that comes after its last record.
+func TestRecordsShaking(t *testing.T) {
+	r := newRecords(given{r: strings.NewReader("\x16\x03\x03\x00\x03one\x16\x03\x03\x00\x00\x14\x03\x03\x00\x01!the rest")})
+	p := make([]byte, 100)
+	for _, want := range []string{"\x16\x03\x03\x00\x03", "one", "\x16\x03\x03\x00\x00", "\x14\x03\x03\x00\x01", "!"} {
+		if n, err := r.Read(p); string(p[:n]) != want || err != nil {
+			t.Fatalf("%q, %v, want %q", p[:n], err, want)
+		}
+	}
+	if rest, err := io.ReadAll(r.Conn); string(rest) != "the rest" || err != nil {
+		t.Errorf("left is %q, %v", rest, err)
 	}
 }
 

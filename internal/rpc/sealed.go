@@ -1,0 +1,164 @@
+package rpc
+
+import (
+	"bufio"
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+)
+
+const (
+	// pieceSize is how many bytes of a payload are sealed together: few system
+	// calls, and what was sealed is in the processor's cache still when it leaves.
+	// With its tag a piece fills a buffer of the pool.
+	pieceSize = 256<<10 - tagSize
+	tagSize   = 16
+	// headMax bounds a sealed head in bytes: a header, and what is said of the call.
+	headMax = MaxHeader + 1<<10
+	// sealsMax bounds what one key seals, in pieces and heads: at most 256 GiB, less
+	// than what TLS may (RFC 8446 §5.5). Then it is time for another connection.
+	sealsMax = 1 << 20
+
+	sealLabel = "EXPORTER-dos-bulk"
+	keySize   = 16 // AES-128, as in the suite that TLS prefers
+	ivSize    = 12
+)
+
+// sealed is a connection on which messages are sealed by us, after TLS has shaken
+// hands: it is drawn in the package comment. One goroutine at a time may use it.
+type sealed struct {
+	known   known
+	tcp     net.Conn
+	in      *bufio.Reader // of tcp; pieces are larger than its buffer, and pass it by
+	out, to half          // what leaves, and what comes
+}
+
+// A half is one direction.
+type half struct {
+	aead  cipher.AEAD
+	iv    [ivSize]byte
+	count uint64 // of what it has sealed or opened
+}
+
+// seal takes over a connection that has just shaken hands, at one end or the other.
+func (k known) seal(client bool) (*sealed, error) {
+	state := k.ConnectionState()
+	keys, err := state.ExportKeyingMaterial(sealLabel, nil, 2*(keySize+ivSize))
+	if err != nil {
+		return nil, fmt.Errorf("rpc: keys for bulk calls: %w", err)
+	}
+	s, err := newSealed(k.wire.Conn, keys, client)
+	if err != nil {
+		return nil, err
+	}
+	s.known = k
+	return s, nil
+}
+
+// newSealed returns one end of tcp under keys: the client's, then the server's.
+func newSealed(tcp net.Conn, keys []byte, client bool) (*sealed, error) {
+	out, err := newHalf(keys[:keySize+ivSize])
+	if err != nil {
+		return nil, err
+	}
+	to, err := newHalf(keys[keySize+ivSize:])
+	if err != nil {
+		return nil, err
+	}
+	if !client {
+		out, to = to, out
+	}
+	return &sealed{tcp: tcp, in: bufio.NewReader(tcp), out: out, to: to}, nil
+}
+
+func newHalf(key []byte) (h half, err error) {
+	block, err := aes.NewCipher(key[:keySize])
+	if err != nil {
+		return half{}, err
+	}
+	copy(h.iv[:], key[keySize:])
+	h.aead, err = cipher.NewGCM(block)
+	return h, err
+}
+
+// nonce is another one each time.
+func (h *half) nonce() []byte {
+	n := h.iv
+	binary.BigEndian.PutUint64(n[4:], binary.BigEndian.Uint64(n[4:])^h.count)
+	h.count++
+	return n[:]
+}
+
+// worn says that the keys have been used enough.
+func (s *sealed) worn() bool { return max(s.out.count, s.to.count) > sealsMax }
+
+// Close ends the connection, also for whoever is using it.
+func (s *sealed) Close() error {
+	s.known.forget()
+	return s.tcp.Close()
+}
+
+// send sends a message. It reads payload until it returns.
+func (s *sealed) send(head []byte, payload []byte) error {
+	if len(head) > headMax || len(payload) > MaxPayload {
+		return orderly{fmt.Errorf("%w: a message of %d + %d bytes, at most %d + %d are allowed", ErrRefused, len(head), len(payload), headMax, MaxPayload)}
+	}
+	buf := pool.Get(lengthSize + len(head) + tagSize + min(len(payload), pieceSize) + tagSize)
+	defer pool.Put(buf)
+	b := binary.BigEndian.AppendUint32((*buf)[:0], uint32(len(head)))
+	b = s.out.aead.Seal(b, s.out.nonce(), head, b)
+	for {
+		if n := min(len(payload), pieceSize); n > 0 {
+			b = s.out.aead.Seal(b, s.out.nonce(), payload[:n], nil)
+			payload = payload[n:]
+		}
+		if _, err := s.tcp.Write(b); err != nil {
+			return err
+		}
+		if len(payload) == 0 {
+			return nil
+		}
+		b = b[:0]
+	}
+}
+
+const lengthSize = 4
+
+// receiveHead returns the head of the next message. began says that some of it came.
+func (s *sealed) receiveHead() (head []byte, began bool, err error) {
+	var length [lengthSize]byte
+	if n, err := io.ReadFull(s.in, length[:]); err != nil {
+		return nil, n > 0, err
+	}
+	n := binary.BigEndian.Uint32(length[:])
+	if n > headMax {
+		return nil, true, fmt.Errorf("%w: a head of %d bytes, at most %d are allowed", ErrRefused, n, headMax)
+	}
+	head = make([]byte, n+tagSize)
+	if _, err := io.ReadFull(s.in, head); err != nil {
+		return nil, true, err
+	}
+	head, err = s.to.aead.Open(head[:0], s.to.nonce(), head, length[:])
+	return head, true, err
+}
+
+// receivePayload fills p with the payload that comes after a head.
+func (s *sealed) receivePayload(p []byte) error {
+	buf := pool.Get(min(len(p), pieceSize) + tagSize)
+	defer pool.Put(buf)
+	for len(p) > 0 {
+		n := min(len(p), pieceSize)
+		piece := (*buf)[:n+tagSize]
+		if _, err := io.ReadFull(s.in, piece); err != nil {
+			return err
+		}
+		if _, err := s.to.aead.Open(p[:0], s.to.nonce(), piece, nil); err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
+}
