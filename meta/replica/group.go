@@ -162,7 +162,7 @@ func (r *Replica) successor() (Member, error) {
 // beginning may have to wait too.
 func (r *Replica) change(ctx context.Context, begin func() raft.Future) error {
 	done := make(chan error, 1)
-	if !r.tasks.start(func() { done <- begin().Error() }) {
+	if !r.tasks.start(func() { done <- r.await(begin()) }) {
 		return r.gone()
 	}
 	select {

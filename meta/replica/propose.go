@@ -219,10 +219,10 @@ func (r *Replica) land(f flight) {
 	r.answer(f.batch, answer{err: fmt.Errorf("replica: %w: outcome unknown: %w", meta.Unavailable, err)})
 }
 
-// await returns how an entry ended. Raft takes entries into a buffer, and those that
-// come there just when it ends it never answers; what waits for their answers is
-// left behind.
-func (r *Replica) await(f raft.ApplyFuture) error {
+// await returns how what Raft was asked for has ended. Raft takes requests into
+// buffers, and those that come there just when it ends it never answers; what waits
+// for their answers is left behind.
+func (r *Replica) await(f raft.Future) error {
 	answered := make(chan error, 1)
 	go func() { answered <- f.Error() }()
 	select {

@@ -59,7 +59,7 @@ func (r *Replica) barrier(ctx context.Context) error {
 	default:
 	}
 	index := r.raft.CommitIndex()
-	if err := r.verify.join(ctx, &r.tasks, func() error { return r.raft.VerifyLeader().Error() }); err != nil {
+	if err := r.verify.join(ctx, &r.tasks, func() error { return r.await(r.raft.VerifyLeader()) }); err != nil {
 		return fmt.Errorf("replica: %w: %w", meta.Unavailable, err)
 	}
 	// Entries of this term after the barrier all reach the state machine; those
@@ -91,7 +91,7 @@ func (r *Replica) caughtUp(ctx context.Context) error {
 		// state machine would not see: then a snapshot could be asked for at an
 		// index that the state never reaches.
 		f := r.raft.Apply(encodeEntry(nil), 0)
-		err := f.Error()
+		err := r.await(f)
 		if err == nil && r.raft.CurrentTerm() == term {
 			r.since.Store(f.Index())
 			r.term.Store(term)
