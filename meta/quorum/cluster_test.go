@@ -229,6 +229,9 @@ func (f *fabric) Dial(machine, addr string, timeout time.Duration) (net.Conn, er
 	w := &wire{conn, f.c, f.self, machine}
 	f.c.mu.Lock()
 	defer f.c.mu.Unlock()
+	if f.c.cut[f.self] || f.c.cut[machine] { // since it was dialled
+		return nil, errors.Join(errors.New("no way"), conn.Close())
+	}
 	f.c.conns[w] = true
 	return w, nil
 }
