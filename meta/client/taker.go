@@ -169,6 +169,11 @@ func (r *Reader) Next(ctx context.Context, wait bool) (queue.Got, error) {
 		r.forget()
 		return queue.Got{}, errStale
 	}
+	if len(r.got) > 0 {
+		if err := r.sure(ctx); err != nil {
+			return queue.Got{}, err
+		}
+	}
 	if r.now != 0 {
 		r.acks = append(r.acks, r.now)
 		r.now = 0
@@ -179,6 +184,30 @@ func (r *Reader) Next(ctx context.Context, wait bool) (queue.Got, error) {
 		}
 	}
 	return r.step(ctx)
+}
+
+// sure returns when what was claimed a while ago is certainly still held. This machine
+// may have stood still, and another have it by now, and even have acknowledged it.
+func (r *Reader) sure(ctx context.Context) error {
+	if err := r.taker.stay.Trust(ctx); err != nil {
+		return err
+	}
+	if r.in == r.taker.stay.Session() {
+		sent := time.Now()
+		if sent.Before(r.until) {
+			return nil
+		}
+		stale, err := r.taker.Settle(context.WithoutCancel(ctx), r.settle(queue.Extend, nil, r.hold))
+		if err != nil {
+			return err
+		}
+		if stale == 0 {
+			r.until = sent.Add(r.hold)
+			return nil
+		}
+	}
+	r.forget()
+	return errStale
 }
 
 func (r *Reader) forget() { r.claim, r.got, r.now, r.acks = 0, nil, 0, nil }
@@ -200,6 +229,24 @@ func (r *Reader) settle(what queue.What, numbers []uint64, d time.Duration) queu
 
 // fill claims what comes next. All of the last claim was given out.
 func (r *Reader) fill(ctx context.Context, max int, wait bool) error {
+	for {
+		if err := r.take(ctx, max, wait); err != nil {
+			return err
+		}
+		err := r.taker.stay.Trust(ctx)
+		if err == nil && r.in == r.taker.stay.Session() {
+			return nil
+		}
+		// The answer was long on its way, and the claim may have gone with its session.
+		_, _ = r.taker.Settle(context.WithoutCancel(ctx), r.settle(queue.Return, nil, 0))
+		r.forget()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (r *Reader) take(ctx context.Context, max int, wait bool) error {
 	var settle []queue.Settle
 	if len(r.acks) > 0 {
 		settle = append(settle, r.settle(queue.Ack, r.acks, 0))

@@ -17,21 +17,29 @@ import (
 
 // A world is the directory over a service in memory.
 type world struct {
-	t     *testing.T
-	stay  client.Stay
-	taker *client.Taker
-	root  procfs.Dir
+	t       *testing.T
+	service client.Sender
+	stay    client.Stay
+	taker   *client.Taker
+	root    procfs.Dir
 }
 
 func newWorld(t *testing.T) *world {
-	service := metatest.NewMemory(node.Machine())
-	info, err := (client.Session{Caller: client.Direct(service, 0)}).Open(t.Context(), "test", "", 0)
+	w := &world{t: t, service: metatest.NewMemory(node.Machine())}
+	w.stay = w.open()
+	w.taker = client.NewTaker(w.stay, nil)
+	w.root = New(w.taker, "here")
+	return w
+}
+
+// open opens a session.
+func (w *world) open() client.Stay {
+	w.t.Helper()
+	info, err := (client.Session{Caller: client.Direct(w.service, 0)}).Open(w.t.Context(), "test", "", 0)
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	stay := client.Always(client.Direct(service, info.ID), info.ID)
-	taker := client.NewTaker(stay, nil)
-	return &world{t, stay, taker, New(taker, "here")}
+	return client.Always(client.Direct(w.service, info.ID), info.ID)
 }
 
 func (w *world) make(name string, mode uint32, bodies ...string) {
