@@ -141,13 +141,15 @@ func (f *files) openNode(cancel <-chan struct{}, in *raw.InHeader, n *specialNod
 // opening reads the flags of open(2).
 func opening(in *raw.InHeader, flags uint32) procfs.Open {
 	mode := flags & syscall.O_ACCMODE
+	by := caller(in)
+	by.PID = threadOf(in.Pid).process // what one thread opened another one may name
 	return procfs.Open{
 		Read:     mode != syscall.O_WRONLY,
 		Write:    mode != syscall.O_RDONLY,
 		Nonblock: flags&syscall.O_NONBLOCK != 0,
 		Append:   flags&syscall.O_APPEND != 0,
 		Truncate: flags&syscall.O_TRUNC != 0,
-		Caller:   caller(in),
+		Caller:   by,
 	}
 }
 

@@ -31,6 +31,7 @@ func TestTwoMounts(t *testing.T) {
 	t.Run("locks", func(t *testing.T) { locks(t, a, b) })
 	t.Run("unlinked", func(t *testing.T) { unlinked(t, a, b) })
 	t.Run("shared", func(t *testing.T) { shared(t, a, b) })
+	t.Run("queues", func(t *testing.T) { messages(t, c, a, b) })
 	t.Run("death", func(t *testing.T) { death(t, c, a, b) })
 	fsck(t, c)
 }
