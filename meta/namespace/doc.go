@@ -19,7 +19,7 @@
 //	"d" ino name          dentry: the inode that the name in directory ino leads to, and its type
 //	"x" ino end           extent: what the file holds up to offset end
 //	"a" ino name          the raw value of an extended attribute
-//	"s" stripe            StripeInfo
+//	"s" stripe            StripeInfo, of a file or kept for another room (Keep)
 //	"g" time stripe       empty: the stripe is dead since then; ns since 1970
 //	"o" session ino       empty: the session keeps the inode, which has no name
 //	"q" session ino       empty: the session is asked whether it uses the inode, which has no name

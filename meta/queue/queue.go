@@ -16,6 +16,11 @@
 // settled is removed at once, or, where the queue keeps them, from the front of
 // the log later.
 //
+// A large message lies in stripes, which the command that sends it names. Package
+// namespace has them kept, named once by each row that has the message: that of the
+// log, of a dead letter, or of a timer until a delayed one is in the log. When the last
+// of these rows goes they die.
+//
 // A queue, its log, its groups and a group's run through the log have numbers of
 // their own from one counter. Purging gives a queue another log, and seeking gives
 // a group another run, so neither has to look at what is there: Sweep removes the
