@@ -86,7 +86,9 @@ var may = map[string][]string{
 	"test/posix":    {},
 	"test/witness":  {},
 	"test/fault":    {"test/cluster", "test/witness"},
-	"test/machines": {"test/cluster", "test/witness"},
+	"test/history":  {},
+	"test/machines": {"test/cluster", "test/history", "test/witness"},
+	"test/services": {"test/cluster", "test/history"},
 	"test/special":  {"test/cluster"},
 	"test/layout":   {},
 }
@@ -106,6 +108,7 @@ var libraries = map[string][]string{
 	"github.com/google/btree":           {"meta/state", "chunk/*"},
 	"github.com/klauspost/reedsolomon":  {"chunk/erasure"},
 	"github.com/spf13/pflag":            {"cmd/*"},
+	"github.com/anishathalye/porcupine": {"test/history"},
 	"golang.org/x/sync":                 {"*"},
 	"golang.org/x/sys":                  {"*"},
 }

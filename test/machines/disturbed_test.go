@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"dos/test/cluster"
+	"dos/test/history"
 	"dos/test/witness"
 )
 
@@ -85,7 +85,7 @@ func TestDisturbed(t *testing.T) {
 			if other == leader {
 				other = c.Machines[1]
 			}
-			histories := []*history{
+			histories := []*told{
 				{name: "names", model: names, next: nextName, do: doName},
 				{name: "registers", model: registers, next: nextRegister, do: new(syncedRegisters).do},
 			}
@@ -115,8 +115,8 @@ func TestDisturbed(t *testing.T) {
 	}
 }
 
-// A history is what happened to the names, or to the registers.
-type history struct {
+// told is what happened to the names, or to the registers.
+type told struct {
 	name  string
 	model porcupine.Model
 	next  func(*rand.Rand) request
@@ -129,7 +129,7 @@ type history struct {
 
 // A worker does one operation after the other on a mount.
 type worker struct {
-	h     *history
+	h     *told
 	id    int
 	mount *cluster.Mount
 	rnd   *rand.Rand
@@ -172,7 +172,7 @@ func (w worker) step() {
 		if q.op == "read" || q.op == "stat" {
 			return // it says nothing
 		}
-		op.Return = math.MaxInt64 // perhaps later, or never
+		op.Return = history.Never // perhaps later, or not at all
 	}
 	w.h.ops = append(w.h.ops, op)
 }
@@ -184,7 +184,7 @@ func unsure(a answer) bool {
 
 // check checks the history, in which only operations of the one mount may have
 // failed, if it was given up.
-func (h *history) check(t *testing.T, disturbed *cluster.Mount, lost bool) {
+func (h *told) check(t *testing.T, disturbed *cluster.Mount, lost bool) {
 	t.Helper()
 	n := 0
 	for m, list := range h.unsure {
@@ -204,7 +204,7 @@ func (h *history) check(t *testing.T, disturbed *cluster.Mount, lost bool) {
 	}
 	got, info := porcupine.CheckOperationsVerbose(model, h.ops, time.Minute)
 	if got != porcupine.Ok {
-		tellStuck(t, info, model, h.ops)
+		history.TellStuck(t, info, model, h.ops)
 		t.Errorf("%s: the history of %d operations is %v, want %v", h.name, len(h.ops), got, porcupine.Ok)
 	}
 	t.Logf("%s: %d operations, %d of them with an outcome that is not known", h.name, len(h.ops), n)

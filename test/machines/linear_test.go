@@ -15,6 +15,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"dos/test/cluster"
+	"dos/test/history"
 )
 
 // The names and registers of the linearizability test, and how many work on them.
@@ -124,7 +125,7 @@ func TestLinearizable(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			began := time.Now()
 			var mu sync.Mutex
-			var history []porcupine.Operation // guarded by mu
+			var told []porcupine.Operation // guarded by mu
 			var wg sync.WaitGroup
 			half := make(chan struct{})
 			atHalf := sync.OnceFunc(func() { close(half) })
@@ -141,7 +142,7 @@ func TestLinearizable(t *testing.T) {
 						op.Output = do(m)
 						op.Return = int64(time.Since(began))
 						mu.Lock()
-						history = append(history, op)
+						told = append(told, op)
 						mu.Unlock()
 					}
 				})
@@ -155,48 +156,19 @@ func TestLinearizable(t *testing.T) {
 			wg.Wait()
 			leader.Again(t)
 			c.AwaitMembers(t, 3, repairLimit)
-			if got, info := porcupine.CheckOperationsVerbose(test.model, history, time.Minute); got != porcupine.Ok {
-				tellStuck(t, info, test.model, history)
-				t.Errorf("the history of %d operations is %v, want %v", len(history), got, porcupine.Ok)
+			if got, info := porcupine.CheckOperationsVerbose(test.model, told, time.Minute); got != porcupine.Ok {
+				history.TellStuck(t, info, test.model, told)
+				t.Errorf("the history of %d operations is %v, want %v", len(told), got, porcupine.Ok)
 			}
 			if test.alone == nil {
 				return
 			}
 			if n := test.alone(); n < linearShared {
-				t.Errorf("of %d operations %d were reads that a kernel answered alone: the registers were not shared", len(history), n)
+				t.Errorf("of %d operations %d were reads that a kernel answered alone: the registers were not shared", len(told), n)
 			} else {
-				t.Logf("of %d operations %d were reads that a kernel answered alone", len(history), n)
+				t.Logf("of %d operations %d were reads that a kernel answered alone", len(told), n)
 			}
 		})
-	}
-}
-
-// tellStuck logs where the longest order that is possible ends, and the
-// operations around it that could not follow.
-func tellStuck(t *testing.T, info porcupine.LinearizationInfo, model porcupine.Model, history []porcupine.Operation) {
-	for _, part := range info.PartialLinearizationsOperations() {
-		var longest []porcupine.Operation
-		for _, list := range part {
-			if len(list) > len(longest) {
-				longest = list
-			}
-		}
-		if len(longest) == 0 {
-			continue
-		}
-		in := make(map[porcupine.Operation]bool)
-		for _, op := range longest {
-			in[op] = true
-		}
-		end := longest[len(longest)-1].Call
-		for _, op := range history {
-			if !in[op] && op.Call <= end+int64(20*time.Millisecond) {
-				t.Logf("not in: %d: %v to %v: %v", op.ClientId, time.Duration(op.Call), time.Duration(op.Return), model.DescribeOperation(op.Input, op.Output))
-			}
-		}
-		for _, op := range longest[max(0, len(longest)-20):] {
-			t.Logf("%d: %v to %v: %v", op.ClientId, time.Duration(op.Call), time.Duration(op.Return), model.DescribeOperation(op.Input, op.Output))
-		}
 	}
 }
 
