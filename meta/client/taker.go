@@ -28,8 +28,8 @@ type Taker struct {
 	data Data
 
 	mu      sync.Mutex
-	readers map[*Reader]bool      // guarded by mu
-	idle    map[waitKey]*idleWait // waits that were interrupted; guarded by mu
+	readers map[*Reader]bool       // guarded by mu
+	idle    map[waitKey][]idleWait // waits that were interrupted, the longest first; guarded by mu
 }
 
 // A waitKey is by what a reader who comes back is known.
@@ -50,7 +50,7 @@ type idleWait struct {
 // NewTaker returns a Taker. What is taken is kept while it Runs. Without data it does
 // without what is large.
 func NewTaker(s Stay, data Data) *Taker {
-	return &Taker{Queues: Queues{s}, stay: s, data: data, readers: make(map[*Reader]bool), idle: make(map[waitKey]*idleWait)}
+	return &Taker{Queues: Queues{s}, stay: s, data: data, readers: make(map[*Reader]bool), idle: make(map[waitKey][]idleWait)}
 }
 
 // Run keeps what was taken until ctx ends.
@@ -69,10 +69,13 @@ func (t *Taker) Run(ctx context.Context) error {
 		for r := range t.readers {
 			list = append(list, r)
 		}
-		for key, w := range t.idle {
-			if time.Since(w.left) > graceTime {
+		for key, waits := range t.idle {
+			for len(waits) > 0 && time.Since(waits[0].left) > graceTime {
+				gone = append(gone, waits[0].consumer)
+				waits = waits[1:]
+			}
+			if t.idle[key] = waits; len(waits) == 0 {
 				delete(t.idle, key)
-				gone = append(gone, w.consumer)
 			}
 		}
 		t.mu.Unlock()
@@ -92,9 +95,9 @@ func (t *Taker) Take(ctx context.Context, name, group, who string, by Process, w
 	key := waitKey{name, group, by}
 	t.mu.Lock()
 	var c *Consumer
-	if w := t.idle[key]; w != nil {
-		c = w.consumer
-		delete(t.idle, key)
+	if waits := t.idle[key]; len(waits) > 0 { // of several threads of a process any
+		c = waits[0].consumer
+		t.idle[key] = waits[1:]
 	}
 	t.mu.Unlock()
 	if c == nil {
@@ -105,7 +108,7 @@ func (t *Taker) Take(ctx context.Context, name, group, who string, by Process, w
 	if err != nil {
 		if c.place != 0 {
 			t.mu.Lock()
-			t.idle[key] = &idleWait{c, time.Now()}
+			t.idle[key] = append(t.idle[key], idleWait{c, time.Now()})
 			t.mu.Unlock()
 		}
 		return nil, queue.Got{}, err

@@ -2,7 +2,9 @@ package queues
 
 import (
 	"context"
+	"errors"
 	"testing"
+	"time"
 
 	"dos/meta/client"
 	"dos/meta/queue"
@@ -34,6 +36,47 @@ func TestSettledInterrupted(t *testing.T) {
 		}
 		if err := r.Do(interrupted, what, 0); err != nil {
 			t.Errorf("settling by %v: %v", what, err)
+		}
+	}
+}
+
+// Threads of one process that are interrupted while they wait find their places again,
+// each one: a place that nobody knew of would get messages.
+func TestWaitsInterrupted(t *testing.T) {
+	w := newWorld(t)
+	w.make("q", 0o755)
+	ctx, interrupt := context.WithCancel(t.Context())
+	take := func(ctx context.Context) error {
+		_, _, err := w.taker.Take(ctx, "q", "", "test", client.Process{PID: 1}, true)
+		return err
+	}
+	const threads = 3
+	ends := make(chan error, threads)
+	for range threads {
+		go func() { ends <- take(ctx) }()
+	}
+	for n := 0; n < threads; {
+		st, err := w.taker.Status(t.Context(), "q")
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, _ := st.Group("")
+		n = int(g.Waiters)
+	}
+	interrupt()
+	for range threads {
+		if err := <-ends; !errors.Is(err, context.Canceled) {
+			t.Errorf("who is interrupted: %v", err)
+		}
+	}
+	if _, err := w.taker.Push(t.Context(), "q", make([]queue.Message, threads)...); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for n := range threads {
+		if err := take(ctx); err != nil {
+			t.Errorf("who comes back as number %d: %v", n+1, err)
 		}
 	}
 }
