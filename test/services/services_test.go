@@ -37,6 +37,7 @@ func random(t *testing.T) *rand.Rand {
 func three(t *testing.T) *cluster.Cluster {
 	t.Helper()
 	cluster.NeedFuse(t)
+	cluster.Need(t, "flock")
 	c := cluster.Founded(t, "2+1", cluster.Spec{})
 	c.Join(t, cluster.Spec{})
 	c.Join(t, cluster.Spec{})
