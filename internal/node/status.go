@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -112,9 +113,8 @@ func kib(name string) map[string]int64 {
 	found := make(map[string]int64)
 	for line := range strings.Lines(string(text)) {
 		key, rest, _ := strings.Cut(line, ":")
-		var n int64
-		var unit string
-		if _, err := fmt.Sscan(rest, &n, &unit); err == nil && unit == "kB" {
+		number, ok := strings.CutSuffix(strings.TrimSpace(rest), " kB")
+		if n, err := strconv.ParseInt(number, 10, 64); ok && err == nil {
 			found[key] = n << 10
 		}
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // Bulk is the protocol (ALPN, RFC 7301) of connections that ServeBulk serves.
-const Bulk = "dos-bulk"
+const Bulk = "dos-bulk/2"
 
 const (
 	// bulkConns bounds a client's connections for bulk calls. What is more than
