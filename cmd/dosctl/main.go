@@ -27,14 +27,10 @@ const usage = `usage: dosctl [flags] VERB …
   dump FILE           copy the metadata; restore FILE makes DIR/meta anew from it
   recover [--yes]     go on with the metadata in --data DIR when most others are lost for good
   node list | node drain|resume|remove NAME          the machines of a cluster
-  token create [NAME] [--client [--rights ro|rw|admin]] [--ttl 1h]
-  token list | token delete HASH                     who may join
-  kv get|put|del|scan|watch TABLE/KEY [--only VERSION] [--ttl 1h] [--after REVISION]
-  kv txn              values in tables; put and txn read the value, or the steps
-  queue list | queue make|remove|status|peek|inflight|log NAME        queues
-  queue ctl NAME [SETTING…]                          their settings
-  queue push|send|put NAME | queue pop NAME [--wait 5s]   a line or what is read is a message
-  queue take NAME [--wait 5s] [--follow] -- COMMAND…      it reads one; its status 0 acknowledges
+  token create [NAME] [--client [--rights ro|rw|admin]] [--ttl 1h] | token list | token delete HASH
+  kv get|put|del|scan|watch TABLE/KEY [--only VERSION] [--ttl 1h] [--after REVISION] | kv txn <STEPS
+  queue list | queue make|remove|status|peek|inflight|log|ctl NAME [SETTING…]
+  queue push|send|put NAME <TEXT | queue pop|take NAME [--wait 5s] [--follow] [-- COMMAND…]
   login TOKEN|@FILE|- [--name NAME]                  join as a client
   identity list | identity revoke NAME [--node]      who has joined
   lock NAME [--shared] -- COMMAND…                   run it with a lock held | lock status NAME

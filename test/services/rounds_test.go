@@ -27,6 +27,8 @@ const (
 	// patience is how long a mount that cannot be reached surely keeps its session. A
 	// busy machine may take long to end a disturbance.
 	patience = 10 * time.Second
+	// leaderLimit bounds how long it takes until one of the machines leads again.
+	leaderLimit = 30 * time.Second
 )
 
 // A round is a fault, and what ends it.
@@ -93,11 +95,12 @@ var faults = []round{
 	}},
 }
 
-func leader(t *testing.T, c *cluster.Cluster) *cluster.Machine {
+// leader is the machine in charge, once there is one.
+func leader(t *testing.T, c *cluster.Cluster) (m *cluster.Machine) {
 	t.Helper()
-	m, err := c.Leader(t)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cluster.Await(t, leaderLimit, func() (err error) {
+		m, err = c.Leader(t)
+		return err
+	})
 	return m
 }
