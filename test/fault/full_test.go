@@ -166,7 +166,11 @@ func TestFullByOthers(t *testing.T) {
 	files.Check(t, "room again")
 	cluster.Await(t, freeLimit, func() error { return witness.WriteSynced(m.Path("new"), witness.Bytes(9, 1<<20)) })
 	files[m.Path("new")] = witness.Bytes(9, 1<<20)
-	takeAllAtOnce(t, m, others) // and the reserve is there again
+	cluster.Await(t, freeLimit, func() error { // what is kept to remove files with
+		_, err := os.Stat(filepath.Join(m.Data, "meta", "reserve"))
+		return err
+	})
+	takeAllAtOnce(t, m, others)
 	remove("full again")
 	if err := os.Remove(others); err != nil {
 		t.Fatal(err)
