@@ -136,8 +136,9 @@ func hung(t *testing.T, a, b *cluster.Mount) {
 		trap 'echo lost; kill $!' USR1
 		exec 9<>locks/y 8>>guarded; flock 9; echo 'onloss USR1' >&9
 		token=$(awk '/^token/{print $2}' locks/y)
+		sleep 1000 8>&- 9>&- &
 		setfattr -n user.dos.fence -v y:$token guarded && echo first >&8
-		cat guarded; sleep 1000 & wait
+		echo first; wait # it may be stopped from now on
 		echo again >&8 || echo refused
 		cat <&9 || echo stale`)
 	first.Dir = a.Point

@@ -50,7 +50,7 @@ func parse(text string) ([]turn, error) {
 	return turns, nil
 }
 
-var where = regexp.MustCompile(`(?m)^bash: (-c: )?line \d+: (\d+ )?`)
+var where = regexp.MustCompile(`(?m)^bash: (-c: )?line \d+: ( *\d+ )?`)
 
 // plain leaves out of what bash prints where in the script it was.
 func plain(text string) string { return where.ReplaceAllString(text, "") }
