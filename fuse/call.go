@@ -8,9 +8,9 @@ import (
 )
 
 // A waiting is the context of an operation that may wait for somebody else:
-// opening and reading special files, and writing those that are Blockers. It ends when the caller is
-// interrupted or the mount goes, and only then: a caller that is killed stays
-// in D state until it is answered. It costs nothing but itself.
+// opening and reading special files, and writing those that are Blockers. It ends
+// when the caller is interrupted or the mount goes, and only then: a caller that is
+// killed stays in D state until it is answered. It costs nothing but itself.
 //
 // Whoever changes something under it lets only the waiting look at it. A change
 // that was sent and is not waited for has happened or not, nobody knows, and the

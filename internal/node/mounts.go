@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -19,8 +18,8 @@ import (
 // is not mounted looks like one that was emptied, but then its folder lies on
 // another file system than it did, and nothing is to be begun there.
 //
-// The file mounts of a data directory has them, a line "STORE FOLDER" each. One
-// without it, or without the line, is a store that nothing is known of.
+// The file mounts of a data directory has them, a line "STORE FOLDER" each, the
+// folder quoted as in Go. Of a store without a line nothing is known.
 type mounts struct {
 	file string
 	mu   sync.Mutex
@@ -42,12 +41,12 @@ func loadMounts(file string) (*mounts, error) {
 		return nil, err
 	}
 	for lines := bufio.NewScanner(strings.NewReader(string(text))); lines.Scan(); {
-		id, point, ok := strings.Cut(lines.Text(), " ")
-		n, err := strconv.ParseUint(id, 10, 32)
-		if !ok || err != nil || !filepath.IsAbs(point) {
+		var id chunk.StoreID
+		var point string
+		if n, _ := fmt.Sscanf(lines.Text(), "%d %q", &id, &point); n != 2 || !filepath.IsAbs(point) {
 			return nil, fmt.Errorf("%s: bad line %q", file, lines.Text())
 		}
-		m.at[chunk.StoreID(n)] = point
+		m.at[id] = point
 	}
 	return m, nil
 }
@@ -83,7 +82,7 @@ func (m *mounts) saw(id chunk.StoreID, path string) error {
 	next[id] = point
 	var text strings.Builder
 	for _, id := range slices.Sorted(maps.Keys(next)) {
-		fmt.Fprintf(&text, "%d %s\n", id, next[id])
+		fmt.Fprintf(&text, "%d %q\n", id, next[id])
 	}
 	if err := replaceFile(m.file, text.String()); err != nil {
 		return err

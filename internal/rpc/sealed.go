@@ -30,10 +30,10 @@ const (
 // sealed is a connection on which messages are sealed by us, after TLS has shaken
 // hands: it is drawn in the package comment. One goroutine at a time may use it.
 type sealed struct {
-	known   known
-	tcp     net.Conn
-	in      *bufio.Reader // of tcp; pieces are larger than its buffer, and pass it by
-	out, to half          // what leaves, and what comes
+	known         known
+	tcp           net.Conn
+	in            *bufio.Reader // of tcp; pieces are larger than its buffer, and pass it by
+	leaves, comes half          // what is sealed, and what is opened
 }
 
 // A half is one direction.
@@ -60,18 +60,19 @@ func (k known) seal(client bool) (*sealed, error) {
 
 // newSealed returns one end of tcp under keys: the client's, then the server's.
 func newSealed(tcp net.Conn, keys []byte, client bool) (*sealed, error) {
-	out, err := newHalf(keys[:keySize+ivSize])
+	fromClient, err := newHalf(keys[:keySize+ivSize])
 	if err != nil {
 		return nil, err
 	}
-	to, err := newHalf(keys[keySize+ivSize:])
+	fromServer, err := newHalf(keys[keySize+ivSize:])
 	if err != nil {
 		return nil, err
 	}
+	s := &sealed{tcp: tcp, in: bufio.NewReader(tcp), leaves: fromClient, comes: fromServer}
 	if !client {
-		out, to = to, out
+		s.leaves, s.comes = s.comes, s.leaves
 	}
-	return &sealed{tcp: tcp, in: bufio.NewReader(tcp), out: out, to: to}, nil
+	return s, nil
 }
 
 func newHalf(key []byte) (h half, err error) {
@@ -93,7 +94,7 @@ func (h *half) nonce() []byte {
 }
 
 // worn says that the keys have been used enough.
-func (s *sealed) worn() bool { return max(s.out.count, s.to.count) > sealsMax }
+func (s *sealed) worn() bool { return max(s.leaves.count, s.comes.count) > sealsMax }
 
 // Close ends the connection, also for whoever is using it.
 func (s *sealed) Close() error {
@@ -109,10 +110,10 @@ func (s *sealed) send(head []byte, payload []byte) error {
 	buf := pool.Get(lengthSize + len(head) + tagSize + min(len(payload), pieceSize) + tagSize)
 	defer pool.Put(buf)
 	b := binary.BigEndian.AppendUint32((*buf)[:0], uint32(len(head)))
-	b = s.out.aead.Seal(b, s.out.nonce(), head, b)
+	b = s.leaves.aead.Seal(b, s.leaves.nonce(), head, b)
 	for {
 		if n := min(len(payload), pieceSize); n > 0 {
-			b = s.out.aead.Seal(b, s.out.nonce(), payload[:n], nil)
+			b = s.leaves.aead.Seal(b, s.leaves.nonce(), payload[:n], nil)
 			payload = payload[n:]
 		}
 		if _, err := s.tcp.Write(b); err != nil {
@@ -141,7 +142,7 @@ func (s *sealed) receiveHead() (head []byte, began bool, err error) {
 	if _, err := io.ReadFull(s.in, head); err != nil {
 		return nil, true, err
 	}
-	head, err = s.to.aead.Open(head[:0], s.to.nonce(), head, length[:])
+	head, err = s.comes.aead.Open(head[:0], s.comes.nonce(), head, length[:])
 	return head, true, err
 }
 
@@ -155,7 +156,7 @@ func (s *sealed) receivePayload(p []byte) error {
 		if _, err := io.ReadFull(s.in, piece); err != nil {
 			return err
 		}
-		if _, err := s.to.aead.Open(p[:0], s.to.nonce(), piece, nil); err != nil {
+		if _, err := s.comes.aead.Open(p[:0], s.comes.nonce(), piece, nil); err != nil {
 			return err
 		}
 		p = p[n:]

@@ -142,11 +142,11 @@ func TestSealedTampered(t *testing.T) {
 
 func TestSealedWorn(t *testing.T) {
 	client, _ := sealedPair(t)
-	client.out.count = sealsMax
+	client.leaves.count = sealsMax
 	if client.worn() {
 		t.Error("worn too early")
 	}
-	client.out.nonce()
+	client.leaves.nonce()
 	if !client.worn() {
 		t.Error("keys are used for ever")
 	}

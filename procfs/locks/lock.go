@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -54,22 +53,8 @@ func (l lock) Open(ctx context.Context, how procfs.Open) (procfs.Handle, error) 
 	return h, nil
 }
 
-// process returns the process that a thread belongs to, the thread's number if
-// nobody knows.
-func process(thread uint32) uint32 {
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", thread))
-	_, rest, _ := strings.Cut(string(status), "\nTgid:")
-	line, _, _ := strings.Cut(rest, "\n")
-	id, err := strconv.ParseUint(strings.TrimSpace(line), 10, 32)
-	if err != nil {
-		return thread
-	}
-	return uint32(id)
-}
-
 // who describes a caller.
 func (r *Room) who(by procfs.Caller) named.Who {
-	by.PID = process(by.PID)
 	cmd, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", by.PID))
 	text := strings.Map(func(c rune) rune {
 		if c <= ' ' {

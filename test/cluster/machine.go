@@ -183,7 +183,18 @@ func found(tb testing.TB, c *Cluster, code string, first Spec) *Cluster {
 	m := c.New(tb, first, "--bootstrap", "--ec", code)
 	m.Again(tb)
 	c.Machines = append(c.Machines, m)
-	Await(tb, statusLimit, func() error { _, err := c.Leader(tb); return err })
+	c.Leader(tb)
+	return c
+}
+
+// Three founds a cluster of three machines with all roles, and waits until all take
+// part: found is Founded or FoundedLocal.
+func Three(tb testing.TB, found func(testing.TB, string, Spec) *Cluster, code string) *Cluster {
+	tb.Helper()
+	c := found(tb, code, Spec{})
+	c.Join(tb, Spec{})
+	c.Join(tb, Spec{})
+	c.AwaitWhole(tb, 2*statusLimit)
 	return c
 }
 
@@ -261,9 +272,17 @@ func (c *Cluster) Status(tb testing.TB) (map[string]string, error) {
 	return m.Status(tb)
 }
 
-// Leader is the machine in charge.
-func (c *Cluster) Leader(tb testing.TB) (*Machine, error) {
+// Leader is the machine in charge, once there is one.
+func (c *Cluster) Leader(tb testing.TB) (m *Machine) {
 	tb.Helper()
+	Await(tb, statusLimit, func() (err error) {
+		m, err = c.leader(tb)
+		return err
+	})
+	return m
+}
+
+func (c *Cluster) leader(tb testing.TB) (*Machine, error) {
 	s, err := c.Status(tb)
 	if err != nil {
 		return nil, err
@@ -292,6 +311,13 @@ func (c *Cluster) AwaitHealth(tb testing.TB, word string, limit time.Duration) {
 		}
 		return err
 	})
+}
+
+// AwaitWhole waits until all machines that there are take part, and all is well.
+func (c *Cluster) AwaitWhole(tb testing.TB, limit time.Duration) {
+	tb.Helper()
+	c.AwaitMembers(tb, len(c.Machines), limit)
+	c.AwaitHealth(tb, "ok", limit)
 }
 
 // AwaitMembers waits until so many machines have a vote in the metadata and all

@@ -18,7 +18,7 @@ func TestCrash(t *testing.T) {
 	if *long {
 		rounds = 10
 	}
-	rnd := random(t)
+	rnd := witness.Random(t)
 	data := cluster.Dir(t) + "/data"
 	m := cluster.Start(t, data)
 	const writers = 4

@@ -7,7 +7,6 @@ package fault
 import (
 	"flag"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,23 +14,10 @@ import (
 	"dos/test/cluster"
 )
 
-var (
-	// long asks for what the judges do: ten crashes, all pairs of folders.
-	long = flag.Bool("long", false, "all rounds (a quarter of an hour)")
-	seed = flag.Uint64("seed", 0, "seed of the random tests; 0 draws one")
-)
+// long asks for ten crashes and all pairs of folders.
+var long = flag.Bool("long", false, "all rounds (a quarter of an hour)")
 
 func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
-
-// random returns a source whose seed is logged.
-func random(t *testing.T) *rand.Rand {
-	s := *seed
-	if s == 0 {
-		s = rand.Uint64()
-	}
-	t.Logf("seed %d; replay with -seed=%d", s, s)
-	return rand.New(rand.NewPCG(s, 1))
-}
 
 // walk reads the whole tree: everything that is listed is there and readable.
 func walk(t *testing.T, root string) {

@@ -101,7 +101,7 @@ func lose(t *testing.T, dir string, emptied bool) {
 // scrub mends what is damaged, so that the next two can be.
 func TestFlippedBits(t *testing.T) {
 	cluster.NeedFuse(t)
-	rnd := random(t)
+	rnd := witness.Random(t)
 	m := cluster.Start(t, cluster.Dir(t)+"/data")
 	files := make(witness.Files)
 	files.Add(t, m.Path("files"), 7)

@@ -83,12 +83,12 @@ var may = map[string][]string{
 
 	"bench":         {},
 	"test/cluster":  {},
-	"test/posix":    {},
+	"test/posix":    {"test/witness"},
 	"test/witness":  {},
 	"test/fault":    {"test/cluster", "test/witness"},
 	"test/history":  {},
 	"test/machines": {"test/cluster", "test/history", "test/witness"},
-	"test/services": {"test/cluster", "test/history"},
+	"test/services": {"test/cluster", "test/history", "test/witness"},
 	"test/special":  {"test/cluster"},
 	"test/layout":   {},
 }

@@ -14,7 +14,7 @@ import (
 // TestAppend appends to one file from two mounts at the same time.
 func TestAppend(t *testing.T) {
 	cluster.NeedFuse(t)
-	c := three(t, cluster.FoundedLocal, "2+1")
+	c := cluster.Three(t, cluster.FoundedLocal, "2+1")
 	a, b := c.Mount(t), c.Mount(t)
 	for range 20 {
 		appendBoth(t, a, b)

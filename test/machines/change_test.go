@@ -18,7 +18,7 @@ const drainLimit = 3 * time.Minute
 func TestChange(t *testing.T) {
 	cluster.NeedFuse(t)
 	cluster.Need(t, "fio")
-	c := three(t, cluster.FoundedLocal, "2+1")
+	c := cluster.Three(t, cluster.FoundedLocal, "2+1")
 	m := c.Mount(t)
 	files := make(witness.Files)
 	files.Add(t, m.Path("files"), 1)

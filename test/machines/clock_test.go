@@ -18,7 +18,7 @@ func TestClocks(t *testing.T) {
 		t.Skip("commands with other clocks are built for it; run it with -long")
 	}
 	cluster.NeedFuse(t)
-	rnd := random(t)
+	rnd := witness.Random(t)
 	clock := cluster.Clocks(t)
 	fast, slow := clock(10*time.Minute), clock(-10*time.Minute)
 	c := cluster.FoundedLocal(t, "2+1", cluster.Spec{Clock: fast})
@@ -43,8 +43,7 @@ func TestClocks(t *testing.T) {
 	led := make(map[string]int)
 	const rounds = 12
 	for round := 0; len(led) < 3 && round < rounds; round++ {
-		var leader *cluster.Machine
-		cluster.Await(t, repairLimit, func() (err error) { leader, err = c.Leader(t); return err })
+		leader := c.Leader(t)
 		led[leader.Name]++
 		// Longer than a session lives, and than what nobody names is kept.
 		time.Sleep(70 * time.Second)

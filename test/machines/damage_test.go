@@ -18,8 +18,8 @@ import (
 // no say any more; it gets the metadata from the others, by itself.
 func TestFlippedLog(t *testing.T) {
 	cluster.NeedFuse(t)
-	rnd := random(t)
-	c := three(t, cluster.FoundedLocal, "2+1")
+	rnd := witness.Random(t)
+	c := cluster.Three(t, cluster.FoundedLocal, "2+1")
 	m := c.Mount(t)
 	w := witness.NewWriter(t, m.Path("w"), rnd)
 	for range 20 {
@@ -27,10 +27,7 @@ func TestFlippedLog(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	leader, err := c.Leader(t)
-	if err != nil {
-		t.Fatal(err)
-	}
+	leader := c.Leader(t)
 	other := c.Machines[rnd.IntN(3)]
 	for other == leader {
 		other = c.Machines[rnd.IntN(3)]

@@ -61,8 +61,8 @@ var disturbances = []disturbance{
 // after the other.
 func TestDisturbed(t *testing.T) {
 	cluster.NeedFuse(t)
-	rnd := random(t)
-	c := three(t, cluster.Founded, "2+1")
+	rnd := witness.Random(t)
+	c := cluster.Three(t, cluster.Founded, "2+1")
 	mounts := []*cluster.Mount{c.Mount(t), c.Mount(t)}
 	if err := os.Mkdir(mounts[0].Path("names"), 0o755); err != nil {
 		t.Fatal(err)
@@ -77,10 +77,7 @@ func TestDisturbed(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			leader, err := c.Leader(t)
-			if err != nil {
-				t.Fatal(err)
-			}
+			leader := c.Leader(t)
 			other := c.Machines[0]
 			if other == leader {
 				other = c.Machines[1]

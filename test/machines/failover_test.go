@@ -25,8 +25,8 @@ func TestFailover(t *testing.T) {
 	if *long {
 		rounds = 10
 	}
-	rnd := random(t)
-	c := three(t, cluster.Founded, "2+1")
+	rnd := witness.Random(t)
+	c := cluster.Three(t, cluster.Founded, "2+1")
 	m := c.Mount(t)
 	var writers []*witness.Writer
 	for i := range 3 {
@@ -42,8 +42,7 @@ func TestFailover(t *testing.T) {
 
 	var gaps []float64 // in seconds
 	for round := range rounds {
-		var leader *cluster.Machine
-		cluster.Await(t, repairLimit, func() (err error) { leader, err = c.Leader(t); return err })
+		leader := c.Leader(t)
 		leader.Kill(t)
 		began := time.Now()
 		if err := witness.WriteSynced(m.Path(fmt.Sprint("round", round)), witness.Bytes(uint64(round), 100_000)); err != nil {

@@ -20,7 +20,7 @@ func TestFullDisk(t *testing.T) {
 	cluster.NeedFuse(t)
 	cluster.Need(t, "fio")
 	disk := cluster.SmallDisk(t, 1<<30)
-	c := three(t, cluster.FoundedLocal, "2+1")
+	c := cluster.Three(t, cluster.FoundedLocal, "2+1")
 	d := c.Join(t, cluster.Spec{Roles: "chunk", Data: filepath.Join(disk, "data")})
 	awaitStores(t, c, 4)
 	m := c.Mount(t)

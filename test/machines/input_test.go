@@ -105,7 +105,7 @@ func lastLine(text string) string {
 // nothing. The others are served all the same, and nothing is told.
 func TestBadPeers(t *testing.T) {
 	cluster.NeedFuse(t)
-	rnd := random(t)
+	rnd := witness.Random(t)
 	c := cluster.FoundedLocal(t, "2+1", cluster.Spec{Flags: threeDisks(t)})
 	m := c.Mount(t)
 	files := make(witness.Files)

@@ -16,6 +16,7 @@ import (
 
 	"dos/test/cluster"
 	"dos/test/history"
+	"dos/test/witness"
 )
 
 // The names and registers of the linearizability test, and how many work on them.
@@ -96,8 +97,8 @@ var registers = porcupine.Model{
 // they were told could have come from one program after the other.
 func TestLinearizable(t *testing.T) {
 	cluster.NeedFuse(t)
-	rnd := random(t)
-	c := three(t, cluster.FoundedLocal, "2+1")
+	rnd := witness.Random(t)
+	c := cluster.Three(t, cluster.FoundedLocal, "2+1")
 	mounts := []*cluster.Mount{c.Mount(t), c.Mount(t)}
 	for _, dir := range []string{"names", "kv/t"} {
 		if err := os.Mkdir(mounts[0].Path(dir), 0o755); err != nil {
@@ -148,10 +149,7 @@ func TestLinearizable(t *testing.T) {
 				})
 			}
 			<-half
-			leader, err := c.Leader(t)
-			if err != nil {
-				t.Fatal(err)
-			}
+			leader := c.Leader(t)
 			leader.Kill(t)
 			wg.Wait()
 			leader.Again(t)

@@ -54,7 +54,7 @@ func hold(t *testing.T, m *cluster.Mount, name string) *exec.Cmd {
 func TestNamedLocks(t *testing.T) {
 	cluster.NeedFuse(t)
 	cluster.Need(t, "flock", "setfattr", "getfattr")
-	c := three(t, cluster.FoundedLocal, "2+1")
+	c := cluster.Three(t, cluster.FoundedLocal, "2+1")
 	a, b := c.Mount(t), c.Mount(t)
 
 	// Lent or not, what one mount has the other does not get.

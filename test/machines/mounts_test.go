@@ -25,7 +25,7 @@ const leaseLimit = 40 * time.Second
 // once, and what one locks, the other waits for, until the first one dies.
 func TestTwoMounts(t *testing.T) {
 	cluster.NeedFuse(t)
-	c := three(t, cluster.FoundedLocal, "2+1")
+	c := cluster.Three(t, cluster.FoundedLocal, "2+1")
 	a, b := c.Mount(t), c.Mount(t)
 	t.Run("names and data", func(t *testing.T) { coherence(t, a, b) })
 	t.Run("locks", func(t *testing.T) { locks(t, a, b) })

@@ -15,7 +15,7 @@ import (
 // names.
 func TestRecover(t *testing.T) {
 	cluster.NeedFuse(t)
-	c := three(t, cluster.FoundedLocal, "1+2") // all of it is on each
+	c := cluster.Three(t, cluster.FoundedLocal, "1+2") // all of it is on each
 	m := c.Mount(t)
 	files := make(witness.Files)
 	files.Add(t, m.Path("files"), 1)
@@ -67,16 +67,13 @@ func TestRecover(t *testing.T) {
 // on one of them from a dump, and the others get it from there.
 func TestRestore(t *testing.T) {
 	cluster.NeedFuse(t)
-	c := three(t, cluster.FoundedLocal, "2+1")
+	c := cluster.Three(t, cluster.FoundedLocal, "2+1")
 	m := c.Mount(t)
 	files := make(witness.Files)
 	files.Add(t, m.Path("files"), 1)
 	m.Stop(t)
 	c.AwaitHealth(t, "ok", repairLimit)
-	leader, err := c.Leader(t)
-	if err != nil {
-		t.Fatal(err)
-	}
+	leader := c.Leader(t)
 	dump := filepath.Join(cluster.Dir(t), "meta.dump")
 	if r := leader.Ctl(t, "dump", dump); r.Code != 0 {
 		t.Fatalf("dosctl dump: exit status %d\n%s%s", r.Code, r.Stdout, r.Stderr)

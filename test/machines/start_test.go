@@ -60,7 +60,7 @@ func threeDisks(tb testing.TB) []string {
 func TestThreeMachines(t *testing.T) {
 	cluster.NeedFuse(t)
 	cluster.Need(t, "tar", "rsync", "git")
-	c := three(t, cluster.Founded, "2+1")
+	c := cluster.Three(t, cluster.Founded, "2+1")
 	m := c.Mount(t)
 	files := make(witness.Files)
 	files.Add(t, m.Path("files"), 1)
@@ -97,15 +97,4 @@ func TestThreeMachines(t *testing.T) {
 	c.AwaitHealth(t, "ok", repairLimit)
 	m.Stop(t)
 	fsck(t, c)
-}
-
-// three brings up three machines with all roles.
-func three(tb testing.TB, found func(testing.TB, string, cluster.Spec) *cluster.Cluster, code string) *cluster.Cluster {
-	tb.Helper()
-	c := found(tb, code, cluster.Spec{})
-	c.Join(tb, cluster.Spec{})
-	c.Join(tb, cluster.Spec{})
-	c.AwaitMembers(tb, 3, repairLimit)
-	c.AwaitHealth(tb, "ok", repairLimit)
-	return c
 }

@@ -26,7 +26,7 @@ func TestStorm(t *testing.T) {
 	if *long {
 		rounds = 16
 	}
-	rnd := random(t)
+	rnd := witness.Random(t)
 	c := cluster.Founded(t, "4+2", cluster.Spec{Roles: "meta"})
 	for i := range 10 {
 		roles := "meta"
@@ -167,7 +167,7 @@ func awaitRedundancy(tb testing.TB, c *cluster.Cluster, n int) {
 // back, without remounting.
 func TestTooMany(t *testing.T) {
 	cluster.NeedFuse(t)
-	c := three(t, cluster.FoundedLocal, "2+1")
+	c := cluster.Three(t, cluster.FoundedLocal, "2+1")
 	m := c.Mount(t)
 	files := make(witness.Files)
 	files.Add(t, m.Path("files"), 1)

@@ -2,6 +2,7 @@ package posix
 
 import (
 	"bytes"
+	"dos/test/witness"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -16,20 +17,7 @@ var models = []test{
 	{"random-file", randomFile},
 }
 
-var (
-	seed    = flag.Uint64("seed", 0, "seed of the random tests; 0 draws one")
-	fileOps = flag.Int("file-ops", 3000, "operations of the random test of one file")
-)
-
-// Seed is the seed of a random test, drawn or given with -seed.
-func Seed(t *testing.T) uint64 {
-	s := *seed
-	if s == 0 {
-		s = rand.Uint64()
-	}
-	t.Logf("seed %d; replay with -seed=%d", s, s)
-	return s
-}
+var fileOps = flag.Int("file-ops", 3000, "operations of the random test of one file")
 
 // modelMax bounds the file of the random test, in bytes: some stripes.
 const modelMax = 9 << 20
@@ -37,7 +25,7 @@ const modelMax = 9 << 20
 // randomFile does what fsx does: random reads, writes, maps and truncations
 // of one file, each compared with what an array in memory says.
 func randomFile(t *testing.T, dir string) {
-	s := Seed(t)
+	s := witness.Seed(t)
 	rnd := rand.New(rand.NewPCG(s, 0))
 	path := filepath.Join(dir, "f")
 	f := open(t, path, os.O_RDWR|os.O_CREATE)

@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"dos/test/cluster"
+	"dos/test/witness"
 )
 
 // TestServices has programs on three mounts of a cluster use locks, values and queues.
 func TestServices(t *testing.T) {
-	rnd := random(t)
+	rnd := witness.Random(t)
 	c := three(t)
 	began := time.Now()
 	var sites []*site
@@ -79,7 +80,7 @@ func histories(t *testing.T, c *cluster.Cluster, sites []*site, rnd *rand.Rand) 
 		lasted := time.Since(at)
 		awaitAll(all)
 		t.Logf("round %d, %s: %.1f s, and all was done after %.1f s", i, f.name, lasted.Seconds(), time.Since(at).Seconds())
-		whole(t, c)
+		c.AwaitWhole(t, wholeLimit)
 	}
 	endSources()
 	awaitDrained(t, sites[0], "work", "once")

@@ -61,7 +61,7 @@ func order(t *testing.T, c *cluster.Cluster, sites []*site) {
 		t.Fatal(err)
 	}
 	awaitWaiters(lineLength + 1)
-	m := leader(t, c)
+	m := c.Leader(t)
 	m.Kill(t)
 	m.Again(t)
 	awaitWaiters(lineLength + 1)

@@ -27,8 +27,6 @@ const (
 	// patience is how long a mount that cannot be reached surely keeps its session. A
 	// busy machine may take long to end a disturbance.
 	patience = 10 * time.Second
-	// leaderLimit bounds how long it takes until one of the machines leads again.
-	leaderLimit = 30 * time.Second
 )
 
 // A round is a fault, and what ends it.
@@ -53,7 +51,7 @@ func rounds(rnd *rand.Rand) (list []round) {
 
 var faults = []round{
 	{"the leader killed", func(t *testing.T, c *cluster.Cluster, _ []*site, _ *rand.Rand) {
-		m := leader(t, c)
+		m := c.Leader(t)
 		m.Kill(t)
 		time.Sleep(shortly) // that is how long it is away
 		m.Again(t)
@@ -84,7 +82,7 @@ var faults = []round{
 	// mount, and wait for it.
 	{"a mount stopped, and the leader killed", func(t *testing.T, c *cluster.Cluster, sites []*site, rnd *rand.Rand) {
 		s := sites[rnd.IntN(len(sites))]
-		m := leader(t, c)
+		m := c.Leader(t)
 		over := s.disturb()
 		s.Pause(t)
 		m.Kill(t)
@@ -93,14 +91,4 @@ var faults = []round{
 		m.Again(t)
 		over()
 	}},
-}
-
-// leader is the machine in charge, once there is one.
-func leader(t *testing.T, c *cluster.Cluster) (m *cluster.Machine) {
-	t.Helper()
-	cluster.Await(t, leaderLimit, func() (err error) {
-		m, err = c.Leader(t)
-		return err
-	})
-	return m
 }
