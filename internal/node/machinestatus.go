@@ -53,7 +53,7 @@ func (m *Machine) machines(ctx context.Context, member replica.Status) []cluster
 		// put what it had (see internal/steward).
 		if one.State == cluster.Down && own > 0 && in-own >= known.Code.Shards() {
 			since := max(one.Seen, meta.At(m.started))
-			one.Rebuild = meta.At(since.Std().Add(steward.DefaultLimit))
+			one.Rebuild = meta.At(since.Std().Add(steward.Limit(known)))
 		}
 	}
 	return list

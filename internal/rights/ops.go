@@ -70,6 +70,8 @@ var ops = map[state.Op]trust.Rights{
 	members.OpSetGroups:   trust.Admin,
 	members.OpDrain:       trust.Admin,
 	members.OpSetOut:      trust.Admin,
+	members.OpSetNode:     trust.Admin,
+	members.OpConfigure:   trust.Admin,
 	members.OpMap:         trust.ReadOnly,
 	members.OpEpoch:       trust.ReadOnly,
 

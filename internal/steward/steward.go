@@ -40,9 +40,6 @@ type Fleet interface {
 	Answers(node string) bool
 }
 
-// DefaultLimit is of Config.Limit.
-const DefaultLimit = 10 * time.Minute
-
 const (
 	// every is how often the steward looks.
 	every = time.Second
@@ -64,7 +61,8 @@ type Config struct {
 	// UpToDate reports whether a store that is back has all shards that the stripe
 	// table names there; repair.Repairer.UpToDate.
 	UpToDate func(id chunk.StoreID) bool
-	// Limit is how long a store may be away before it is replaced; DefaultLimit.
+	// Limit is how long a store may be away before it is replaced; what the map says
+	// (Limit).
 	Limit time.Duration
 	// Event tells people what was done; optional.
 	Event func(format string, args ...any)
@@ -89,9 +87,6 @@ func New(c Config) (*Steward, error) {
 	if c.Members == nil || c.Fleet == nil || c.UpToDate == nil {
 		return nil, errors.New("steward: Members, Fleet and UpToDate are required")
 	}
-	if c.Limit == 0 {
-		c.Limit = DefaultLimit
-	}
 	if c.Event == nil {
 		c.Event = func(string, ...any) {}
 	}
@@ -113,6 +108,23 @@ func (s *Steward) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// Limit is how long a store may be away before it is replaced, as the cluster's
+// settings say.
+func Limit(m members.Map) time.Duration {
+	d, err := time.ParseDuration(m.Setting(members.RebuildAfter))
+	if err != nil {
+		panic(fmt.Sprintf("steward: %s was checked when it was set: %v", members.RebuildAfter, err))
+	}
+	return d
+}
+
+func (s *Steward) limit() time.Duration {
+	if s.cfg.Limit > 0 {
+		return s.cfg.Limit
+	}
+	return Limit(s.now)
 }
 
 // look sees how things are and changes at most one thing: its next look sees
@@ -185,14 +197,14 @@ func (s *Steward) marks() (marks []members.Mark) {
 	for _, store := range s.now.Stores {
 		since, away := s.away[store.ID]
 		switch {
-		case away && !store.Out && now.Sub(since) >= s.cfg.Limit:
+		case away && !store.Out && now.Sub(since) >= s.limit():
 			if standing[store.ID] == members.In {
 				if in <= s.now.Code.Shards() {
 					continue // none can take its place; nothing is won
 				}
 				in--
 			}
-			marks = append(marks, members.Mark{Store: store.ID, Out: true, Why: fmt.Sprintf("away for %v", s.cfg.Limit)})
+			marks = append(marks, members.Mark{Store: store.ID, Out: true, Why: fmt.Sprintf("away for %v", s.limit())})
 		case !away && store.Out && now.Sub(s.back[store.ID]) >= settle && s.cfg.UpToDate(store.ID):
 			marks = append(marks, members.Mark{Store: store.ID, Why: "back and up to date"})
 		}

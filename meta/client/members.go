@@ -55,6 +55,16 @@ func (m Members) Drain(ctx context.Context, req members.Drain) error {
 	return m.Caller.Call(ctx, members.OpDrain, req, nil)
 }
 
+// SetNode changes what the administrator says of a machine.
+func (m Members) SetNode(ctx context.Context, req members.SetNode) error {
+	return m.Caller.Call(ctx, members.OpSetNode, req, nil)
+}
+
+// Configure changes a setting of the cluster; an empty value is its default.
+func (m Members) Configure(ctx context.Context, name, value string) error {
+	return m.Caller.Call(ctx, members.OpConfigure, members.Setting{Name: name, Value: value}, nil)
+}
+
 // SetOut says which stores have been away for too long or are back, if the map
 // is still at epoch.
 func (m Members) SetOut(ctx context.Context, epoch uint64, marks []members.Mark) error {

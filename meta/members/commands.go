@@ -97,6 +97,7 @@ func putNode(tx *state.Tx, req Node) (struct{}, error) {
 		}
 	}
 	req.Drain, req.Since, req.Why = old.Drain, old.Since, old.Why
+	req.Set, req.Unset, req.Weight, req.Hold, req.HoldWhy = old.Set, old.Unset, old.Weight, old.Hold, old.HoldWhy
 	put(tx, &c, nodeKey(req.Name), req)
 	return struct{}{}, nil
 }
@@ -240,6 +241,7 @@ func readMap(r state.Reader, req Since) (Map, error) {
 	m.Nodes = rows[Node](r, "3n")
 	m.Stores = rows[Store](r, "3s")
 	m.Groups = rows[chunk.Group](r, "3g")
+	m.Config = config(r)
 	return m, nil
 }
 

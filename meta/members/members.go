@@ -5,12 +5,15 @@
 // functions. The package does not know who is alive now: that is not replicated
 // state. What became of it is: a store that was away for too long is Out, which
 // the steward of the cluster says, and one that is to be emptied is Draining,
-// which the administrator says, of a store or of its machine.
+// which the administrator says, of a store or of its machine. What else he says of
+// a machine (labels, weight, whether tasks may start there) and of the cluster (its
+// settings) is here too.
 //
 // Keys:
 //
 //	"3c"                   the cluster, a row
 //	"3g" row(2)            a placement group, a chunk.Group
+//	"3k" name              a setting of the cluster: its text
 //	"3n" name              a Node
 //	"3s" store(4)          a Store
 //
@@ -33,6 +36,8 @@ const (
 	OpSetGroups   state.Op = 0x0205 // SetGroups → Changed
 	OpDrain       state.Op = 0x0206 // Drain → nothing
 	OpSetOut      state.Op = 0x0207 // SetOut → Changed
+	OpSetNode     state.Op = 0x0208 // SetNode → nothing
+	OpConfigure   state.Op = 0x0209 // Setting → nothing
 
 	OpMap   state.Op = 0x0240 // Since → Map
 	OpEpoch state.Op = 0x0241 // nothing → Changed
@@ -47,6 +52,8 @@ const (
 	LabelsMax = 64   // labels of a machine
 	RolesMax  = 16   // roles of a machine
 	Spares    = 2    // stores of a placement group beyond k+m, if there are so many
+
+	WeightMax = 10000 // the largest weight, in hundredths
 )
 
 // Register adds the operations to m.
@@ -59,6 +66,8 @@ func Register(m *state.Machine) {
 	state.Handle(m, OpSetGroups, "members.set-groups", setGroups)
 	state.Handle(m, OpDrain, "members.drain", drain)
 	state.Handle(m, OpSetOut, "members.set-out", setOut)
+	state.Handle(m, OpSetNode, "members.set-node", setNode)
+	state.Handle(m, OpConfigure, "members.configure", configure)
 	state.Query(m, OpMap, "members.map", readMap)
 	state.Query(m, OpEpoch, "members.epoch", readEpoch)
 }
@@ -74,12 +83,12 @@ type Init struct {
 }
 
 // A Node is one machine. PutNode registers it or changes what is known of it,
-// but for the last three fields, which only Drain changes.
+// but for the fields from Drain on, which only Drain and SetNode change.
 type Node struct {
 	Name   string            `cbor:"1,keyasint,omitempty"`
 	Zone   string            `cbor:"2,keyasint,omitempty"` // what fails together: a rack, a room
 	Addr   string            `cbor:"3,keyasint,omitempty"` // HOST:PORT; empty in an embedded cluster
-	Labels map[string]string `cbor:"4,keyasint,omitempty"`
+	Labels map[string]string `cbor:"4,keyasint,omitempty"` // that it was started with; see Label
 	Roles  []string          `cbor:"5,keyasint,omitempty"` // what it does: meta, chunk, …
 	// Member is the name of its metadata member in the Raft group, if it has one.
 	// It changes when the member starts empty.
@@ -87,6 +96,15 @@ type Node struct {
 	Drain  bool      `cbor:"7,keyasint,omitempty"` // its stores are to be emptied
 	Since  meta.Time `cbor:"8,keyasint,omitempty"` // Drain changed last
 	Why    string    `cbor:"9,keyasint,omitempty"` // it did
+
+	// Set are labels that the administrator gave it, which count before Labels, and
+	// Unset the names of those of Labels that he took from it.
+	Set   map[string]string `cbor:"10,keyasint,omitempty"`
+	Unset []string          `cbor:"11,keyasint,omitempty"` // in order
+	// Weight is its share of what is spread over the machines, in hundredths; 0 is 100.
+	Weight  uint32 `cbor:"12,keyasint,omitempty"`
+	Hold    bool   `cbor:"13,keyasint,omitempty"` // no task starts there any more
+	HoldWhy string `cbor:"14,keyasint,omitempty"`
 }
 
 // RoleMeta is the role of machines that the metadata may be on.
@@ -136,6 +154,23 @@ type Drain struct {
 	Why   string        `cbor:"4,keyasint,omitempty"` // for people
 }
 
+// SetNode changes what the administrator says of a machine. What is nil stays.
+type SetNode struct {
+	Node    string  `cbor:"1,keyasint,omitempty"`
+	Label   string  `cbor:"2,keyasint,omitempty"` // which label is changed; empty: none
+	Value   *string `cbor:"3,keyasint,omitempty"` // what it is to be; nil: it has none of that name
+	Weight  *uint32 `cbor:"4,keyasint,omitempty"`
+	Hold    *bool   `cbor:"5,keyasint,omitempty"`
+	HoldWhy string  `cbor:"6,keyasint,omitempty"` // with Hold, for people
+}
+
+// A Setting is one of the cluster, by its name (Settings). An empty value is its
+// default.
+type Setting struct {
+	Name  string `cbor:"1,keyasint,omitempty"`
+	Value string `cbor:"2,keyasint,omitempty"`
+}
+
 // SetOut says which stores have been away for too long, or are back and up to
 // date, if the map is still at Epoch, else it is meta.Conflict.
 type SetOut struct {
@@ -183,4 +218,6 @@ type Map struct {
 	Nodes   []Node        `cbor:"4,keyasint,omitempty"` // by name
 	Stores  []Store       `cbor:"5,keyasint,omitempty"` // by ID
 	Groups  []chunk.Group `cbor:"6,keyasint,omitempty"` // chunk.Groups rows, or none before the first SetGroups
+	// Config are the settings that are not at their default.
+	Config map[string]string `cbor:"7,keyasint,omitempty"`
 }

@@ -39,6 +39,7 @@ type place struct {
 	node   int // numbers of machines and zones
 	zone   int
 	weight float64 // its share of the rows is proportional to this
+	factor float64 // of the weight: what the administrator says of its machine
 	rows   [2]int  // of how many it is a member, and a spare
 }
 
@@ -50,9 +51,9 @@ const (
 
 func planned(code chunk.Code, stores []Store, nodes []Node, old []chunk.Group) *plan {
 	p := &plan{rows: make([]group, chunk.Groups)}
-	zone := make(map[string]string)
+	zone, share := make(map[string]string), make(map[string]float64)
 	for _, n := range nodes {
-		zone[n.Name] = n.Zone
+		zone[n.Name], share[n.Name] = n.Zone, n.Share()
 	}
 	standing := Standings(stores, nodes)
 	known := make(map[chunk.StoreID]*place)
@@ -66,7 +67,10 @@ func planned(code chunk.Code, stores []Store, nodes []Node, old []chunk.Group) *
 		if z == "" {
 			z = "\x00" + s.Node // a machine without a zone fails by itself
 		}
-		d := &place{id: s.ID, node: number(nodeNumber, s.Node), zone: number(zoneNumber, z), weight: float64(s.Capacity)}
+		d := &place{id: s.ID, node: number(nodeNumber, s.Node), zone: number(zoneNumber, z), weight: float64(s.Capacity), factor: 1}
+		if f, known := share[s.Node]; known {
+			d.factor = f
+		}
 		p.disks, known[s.ID] = append(p.disks, d), d
 		perZone[z]++
 		if s.Capacity > 0 {
@@ -81,6 +85,7 @@ func planned(code chunk.Code, stores []Store, nodes []Node, old []chunk.Group) *
 		case d.weight == 0: // not known: like the others
 			d.weight = sum / float64(sized)
 		}
+		d.weight *= d.factor
 	}
 	p.want = min(len(p.disks), code.Shards())
 	p.spares = min(len(p.disks)-p.want, Spares)
