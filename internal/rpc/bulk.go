@@ -169,21 +169,31 @@ func (b *bulk) take(ctx context.Context) (*bulkConn, error) {
 func (b *bulk) dial(ctx context.Context) (*bulkConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialMax)
 	defer cancel()
+	if local, err := dialLocal(ctx, b.addr); err == nil {
+		if conn, err := b.secure(ctx, local); err == nil {
+			return conn, nil
+		}
+	}
 	var d net.Dialer
 	tcp, err := d.DialContext(ctx, "tcp", b.addr)
 	if err != nil {
 		return nil, err
 	}
-	wire := newRecords(tcp)
+	watch(tcp)
+	return b.secure(ctx, tcp)
+}
+
+// secure shakes hands over conn, which it owns.
+func (b *bulk) secure(ctx context.Context, below net.Conn) (*bulkConn, error) {
+	wire := newRecords(below)
 	conn := tls.Client(wire, b.config)
 	if err := conn.HandshakeContext(ctx); err != nil {
-		tcp.Close() //nolint:errcheck // it was not used
+		below.Close() //nolint:errcheck // it was not used
 		return nil, err
 	}
-	watch(tcp)
 	secure, err := b.among.add(conn, wire).seal(true)
 	if err != nil {
-		tcp.Close() //nolint:errcheck // it was not used
+		below.Close() //nolint:errcheck // it was not used
 		return nil, err
 	}
 	return &bulkConn{sealed: secure}, nil
@@ -231,7 +241,7 @@ func isOrderly(err error) bool {
 // call makes a call. began says that some of an answer came. It keeps the payload
 // of req.
 func (c *bulkConn) call(ctx context.Context, service, method string, req, resp *Frame) (began bool, err error) {
-	stop := context.AfterFunc(ctx, func() { c.tcp.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // then it is broken already
+	stop := context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // then it is broken already
 	defer func() {
 		if !stop() { // the connection is of no use any more, whatever came
 			resp.Free()

@@ -53,9 +53,9 @@ func (s bulkServer) serve(ctx context.Context, a admitted) {
 		return
 	}
 	defer conn.Close() //nolint:errcheck // nobody is served any more
-	watch(conn.tcp)
+	watch(conn.conn)
 	// The call under way is answered still.
-	stop := context.AfterFunc(ctx, func() { conn.tcp.SetReadDeadline(time.Unix(1, 0)) }) //nolint:errcheck // then it is broken already
+	stop := context.AfterFunc(ctx, func() { conn.conn.SetReadDeadline(time.Unix(1, 0)) }) //nolint:errcheck // then it is broken already
 	defer stop()
 	// What is under way may go on for a moment when ctx ends.
 	calls, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -63,7 +63,7 @@ func (s bulkServer) serve(ctx context.Context, a admitted) {
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })()
 	calls = peer.NewContext(calls, &peer.Peer{Addr: a.RemoteAddr(), AuthInfo: secureInfo(a.ConnectionState())})
 	for !conn.worn() {
-		conn.tcp.SetReadDeadline(time.Now().Add(2 * bulkIdle)) //nolint:errcheck // reading says so
+		conn.conn.SetReadDeadline(time.Now().Add(2 * bulkIdle)) //nolint:errcheck // reading says so
 		if ctx.Err() != nil {
 			return
 		}
@@ -73,7 +73,7 @@ func (s bulkServer) serve(ctx context.Context, a admitted) {
 		}
 		answer, resp := s.answer(calls, call, req)
 		req.Free()
-		conn.tcp.SetWriteDeadline(time.Now().Add(DefaultTimeout)) //nolint:errcheck // writing says so
+		conn.conn.SetWriteDeadline(time.Now().Add(DefaultTimeout)) //nolint:errcheck // writing says so
 		payload := resp.Bytes()
 		answer.Size = len(payload)
 		err = conn.send(Encode(answer), payload)

@@ -60,28 +60,49 @@ func (p *Port) Run(ctx context.Context) error {
 	for _, q := range p.queues {
 		defer q.Close() //nolint:errcheck // it has none
 	}
-	slots := make(chan struct{}, handshakes)
+	accept := acceptor{p, &wg, make(chan struct{}, handshakes)}
+	if local, err := listenLocal(p.Addr()); err != nil {
+		p.log.Info("rpc: processes of this machine will connect as others do", "err", err)
+	} else {
+		wg.Go(func() { accept.run(ctx, local) }) //nolint:errcheck // it ends when local does
+		defer local.Close()                      //nolint:errcheck // Accept says so
+	}
+	return accept.run(ctx, p.tcp)
+}
+
+// An acceptor is what a Port's listeners have in common while it runs.
+type acceptor struct {
+	*Port
+	greetings *sync.WaitGroup
+	slots     chan struct{} // bounds them
+}
+
+// run greets who comes to l until ctx ends or l fails.
+func (a acceptor) run(ctx context.Context, l net.Listener) error {
 	for {
-		conn, err := p.tcp.Accept()
+		conn, err := l.Accept()
 		switch {
 		case ctx.Err() != nil:
+			if err == nil {
+				conn.Close() //nolint:errcheck // nobody was served
+			}
 			return nil
 		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("rpc: %v: %w", p.Addr(), err)
+			return fmt.Errorf("rpc: %v: %w", l.Addr(), err)
 		case err != nil: // too many open files, or the peer is gone already
-			p.log.Warn("rpc: accepting a connection", "err", err)
+			a.log.Warn("rpc: accepting a connection", "err", err)
 			pause(ctx, retryMin)
 			continue
 		}
 		select {
-		case slots <- struct{}{}:
+		case a.slots <- struct{}{}:
 		case <-ctx.Done():
 			conn.Close() //nolint:errcheck // nobody was served
 			return nil
 		}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			p.greet(ctx, conn)
+		a.greetings.Go(func() {
+			defer func() { <-a.slots }()
+			a.greet(ctx, conn)
 		})
 	}
 }
