@@ -6,9 +6,9 @@
 // member itself (package meta/node, or Direct over it); elsewhere it is a
 // Remote, which speaks for one session over a connection of package meta/rpc,
 // sends again what got no answer and has each request executed once. Files,
-// Stripes, Session, Members, Trust, Locks, KV and Queues are the typed calls over any
-// Caller; they hold nothing but the Caller and may be copied and used concurrently. A
-// Locker waits for locks, a Consumer for messages.
+// Stripes, Session, Members, Trust, Locks, KV, Queues and Tasks are the typed calls over
+// any Caller; they hold nothing but the Caller and may be copied and used concurrently.
+// A Locker waits for locks, a Consumer for messages.
 //
 // Errors are kinds of package meta, found with errors.Is, or the context's. A
 // command that fails with meta.Unavailable or meta.TimedOut from a Remote, or
@@ -16,7 +16,7 @@
 //
 // The package does not know what the operations mean; that is written where
 // they are, in meta/namespace, meta/session, meta/members,
-// meta/trust, meta/lock and meta/queue.
+// meta/trust, meta/lock, meta/queue and meta/task.
 package client
 
 import (

@@ -53,6 +53,7 @@ var may = map[string][]string{
 	"meta/lock":            {"meta", "meta/state", "meta/session"},
 	"meta/named":           {"meta", "meta/state", "meta/session"},
 	"meta/queue":           {"chunk", "meta", "meta/state", "meta/session", "meta/namespace"},
+	"meta/task":            {"meta", "meta/state", "meta/session"},
 	"meta/namespace":       {"chunk", "meta", "meta/state", "meta/session", "meta/lease", "meta/named"},
 	"meta/members":         {"chunk", "meta", "meta/state", "meta/session"},
 	"meta/trust":           {"meta", "meta/state"},
