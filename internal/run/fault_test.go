@@ -1,0 +1,166 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// fault starts a task of a host in a process of its own that writes numbers of processes to a
+// file: of its first, and of one that got away.
+func fault(t *testing.T, bare bool) (s separate, pids []int) {
+	if !bare {
+		openHost(t, false) // it skips where there are no cgroups
+	}
+	said := filepath.Join(t.TempDir(), "said")
+	f, err := os.Create(said)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	s = separateHost(t, t.TempDir(), bare, "f1", "exec >>"+said+"\ntrap '' TERM\necho first $$\n"+escape+"while :; do sleep 0.05; done")
+	r := ran{out: f}
+	pids = []int{r.number(t, "first "), r.number(t, "away ")}
+	for _, pid := range pids {
+		if !lives(pid) {
+			t.Fatalf("process %d does not run", pid)
+		}
+	}
+	t.Cleanup(func() {
+		h, err := Open(context.Background(), Config{Dir: s.dir, Shim: shimCommand(), Bare: bare})
+		if err != nil {
+			t.Fatal(err)
+		}
+		removeAll(t, h)
+		for _, pid := range pids {
+			if lives(pid) {
+				t.Errorf("process %d lives although there is a new host", pid)
+			}
+		}
+	})
+	return s, pids
+}
+
+func noneLives(pids []int) func() bool {
+	return func() bool {
+		for _, pid := range pids {
+			if lives(pid) {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+func eachFault(t *testing.T, test func(t *testing.T, s separate, pids []int)) {
+	for name, bare := range map[string]bool{"cgroups": false, "bare": true} {
+		t.Run(name, func(t *testing.T) {
+			s, pids := fault(t, bare)
+			test(t, s, pids)
+		})
+	}
+}
+
+func TestHostKilled(t *testing.T) {
+	eachFault(t, func(t *testing.T, s separate, pids []int) {
+		began := time.Now()
+		s.Process.Kill()
+		eventually(t, "their death", noneLives(pids))
+		if took := time.Since(began); took > hostTasks/2 {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// Who stands still does not keep its tasks alive.
+func TestHostStopped(t *testing.T) {
+	eachFault(t, func(t *testing.T, s separate, pids []int) {
+		if err := s.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		eventually(t, "their death", noneLives(pids))
+		if took := time.Since(began); took > hostTasks+time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+func TestShimKilled(t *testing.T) {
+	eachFault(t, func(t *testing.T, s separate, pids []int) {
+		began := time.Now()
+		if err := syscall.Kill(s.shim(t, "f1"), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "their death", noneLives(pids))
+		if took := time.Since(began); took > hostTasks/2 {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// When both die at once something may get away: until the next host begins.
+func TestBothKilled(t *testing.T) {
+	eachFault(t, func(t *testing.T, s separate, pids []int) {
+		shim := s.shim(t, "f1")
+		s.Process.Signal(syscall.SIGSTOP)
+		if err := syscall.Kill(shim, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		s.Process.Kill()
+		eventually(t, "the death of the first", noneLives(pids[:1]))
+		if !lives(pids[1]) {
+			t.Log("nothing got away: the new host has nothing to do")
+		}
+	})
+}
+
+// A shim that somebody stopped does not save its task from being killed.
+func TestShimStopped(t *testing.T) {
+	each(t, func(t *testing.T, h *Host) {
+		r := begin(t, h, Spec{Script: []byte("while :; do sleep 0.1; done")})
+		if err := r.shim.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		r.Kill()
+		if end := r.wait(t); !end.Lost || lives(r.PID()) {
+			t.Errorf("%v", end)
+		}
+	})
+}
+
+// BenchmarkStart is how long a task takes that does nothing, when as many run at
+// once as a busy machine has.
+func BenchmarkStart(b *testing.B) {
+	for _, bare := range []bool{false, true} {
+		name := "cgroups"
+		if bare {
+			name = "bare"
+		}
+		b.Run(name, func(b *testing.B) {
+			h := openHost(b, bare)
+			var n atomic.Int64
+			var waited atomic.Int64
+			b.SetParallelism(4)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					began := time.Now()
+					p, err := h.Start(Spec{ID: fmt.Sprintf("b%d", n.Add(1)), Script: []byte("exit 0"), Until: forever(), Limits: Limits{CPU: 1, Memory: 1 << 30, Processes: 100}})
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					waited.Add(int64(time.Since(began)))
+					<-p.Done()
+				}
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
+			b.ReportMetric(float64(waited.Load())/float64(b.N)/1e6, "ms/start")
+		})
+	}
+}
