@@ -12,6 +12,7 @@ import (
 	"dos/meta/members"
 	"dos/meta/session"
 	"dos/meta/state"
+	"dos/meta/task"
 	metatrust "dos/meta/trust"
 )
 
@@ -81,6 +82,8 @@ var specials = map[state.Op]func(*Meta, context.Context, trust.Peer, *state.Comm
 	session.OpOpen:     open,
 	session.OpEnd:      end,
 	session.OpRenew:    renew,
+	task.OpSubmit:      submit,
+	task.OpOffer:       offer,
 	members.OpPutNode:  putNode,
 	members.OpPutStore: putStore,
 }
@@ -124,6 +127,31 @@ func renew(m *Meta, ctx context.Context, peer trust.Peer, cmd *state.Command) (*
 		return &reply, err
 	}
 	return nil, nil
+}
+
+// submit is for everybody but of root's tasks: who runs programs as root on every
+// machine administers them.
+func submit(_ *Meta, _ context.Context, peer trust.Peer, cmd *state.Command) (*state.Reply, error) {
+	var req task.Submit
+	if err := read(cmd, &req); err != nil {
+		return nil, err
+	}
+	if req.Owner.UID == 0 && peer.Rights < trust.Admin {
+		return nil, fmt.Errorf("tasks of root are not for %v: %w", peer.Identity, meta.Permission)
+	}
+	return nil, nil
+}
+
+// offer is for the machine itself.
+func offer(m *Meta, ctx context.Context, peer trust.Peer, cmd *state.Command) (*state.Reply, error) {
+	var req task.Offer
+	if err := read(cmd, &req); err != nil {
+		return nil, err
+	}
+	if req.Node != peer.Name {
+		return nil, fmt.Errorf("%v offers what %.80q has: %w", peer.Identity, req.Node, meta.Permission)
+	}
+	return nil, m.isIn(ctx, peer)
 }
 
 // putNode is for the machine itself.

@@ -11,6 +11,7 @@ import (
 	"dos/meta/queue"
 	"dos/meta/session"
 	"dos/meta/state"
+	"dos/meta/task"
 	metatrust "dos/meta/trust"
 	"dos/meta/txn"
 )
@@ -163,4 +164,30 @@ var ops = map[state.Op]trust.Rights{
 	queue.OpFlights:     trust.ReadOnly,
 	queue.OpDead:        trust.ReadOnly,
 	queue.OpDue:         trust.ReadOnly,
+
+	// Machines alone run tasks. Whose a task is, is said by who submits it, as with
+	// files; see Meta for root's.
+	task.OpSubmit:      trust.ReadWrite,
+	task.OpControl:     trust.ReadWrite,
+	task.OpForget:      trust.ReadWrite,
+	task.OpOffer:       trust.Member,
+	task.OpWithdraw:    trust.Member,
+	task.OpReport:      trust.Member,
+	task.OpSchedule:    trust.Member,
+	task.OpMakeQueue:   trust.Admin,
+	task.OpSetQueue:    trust.Admin,
+	task.OpRemoveQueue: trust.Admin,
+	task.OpCleared:     trust.Member,
+	task.OpGet:         trust.ReadOnly,
+	task.OpAwait:       trust.ReadOnly,
+	task.OpSpec:        trust.ReadOnly,
+	task.OpList:        trust.ReadOnly,
+	task.OpEvents:      trust.ReadOnly,
+	task.OpStatus:      trust.ReadOnly,
+	task.OpOrders:      trust.Member,
+	task.OpQueue:       trust.ReadOnly,
+	task.OpQueues:      trust.ReadOnly,
+	task.OpDue:         trust.ReadOnly,
+	task.OpForgotten:   trust.ReadOnly,
+	task.OpOffers:      trust.ReadOnly,
 }

@@ -22,6 +22,7 @@ import (
 	metarpc "dos/meta/rpc"
 	"dos/meta/session"
 	"dos/meta/state"
+	"dos/meta/task"
 	metatrust "dos/meta/trust"
 )
 
@@ -109,6 +110,10 @@ func TestMetaRights(t *testing.T) {
 			switch op {
 			case members.OpPutNode:
 				body = state.Marshal(members.Node{Name: "x"})
+			case task.OpSubmit:
+				body = state.Marshal(task.Submit{Owner: task.Owner{UID: 1}})
+			case task.OpOffer:
+				body = state.Marshal(task.Offer{Node: "x"})
 			case session.OpEnd, session.OpRenew: // see TestSessions
 				continue
 			}

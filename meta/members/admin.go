@@ -11,6 +11,15 @@ import (
 	"dos/meta/state"
 )
 
+// Machine returns what is known of a machine.
+func Machine(r state.Reader, name string) (Node, bool) { return get[Node](r, nodeKey(name)) }
+
+// Epoch grows with each change of anything that this room knows.
+func Epoch(r state.Reader) uint64 {
+	c, _ := get[cluster](r, clusterKey())
+	return c.Epoch
+}
+
 // Label returns a label of a machine, and whether it has it.
 func (n Node) Label(key string) (value string, ok bool) {
 	if value, ok = n.Set[key]; ok || slices.Contains(n.Unset, key) {

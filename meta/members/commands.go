@@ -246,6 +246,5 @@ func readMap(r state.Reader, req Since) (Map, error) {
 }
 
 func readEpoch(r state.Reader, _ struct{}) (Changed, error) {
-	c, _ := get[cluster](r, clusterKey())
-	return Changed{c.Epoch}, nil
+	return Changed{Epoch(r)}, nil
 }

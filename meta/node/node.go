@@ -24,6 +24,7 @@ import (
 	"dos/meta/replica"
 	"dos/meta/session"
 	"dos/meta/state"
+	"dos/meta/task"
 	"dos/meta/trust"
 	"dos/meta/txn"
 )
@@ -32,16 +33,17 @@ import (
 // range of 256 numbers, commands below 0x40 of it and queries from there on.
 func Machine() *state.Machine {
 	m := new(state.Machine)
-	session.Register(m, namespace.Release, lease.Release, lock.Release, named.Drop, kv.Release, queue.Release) // 0x00xx
-	namespace.Register(m)                                                                                      // 0x01xx
-	members.Register(m)                                                                                        // 0x02xx
-	trust.Register(m)                                                                                          // 0x03xx
-	lease.Register(m)                                                                                          // 0x04xx
-	lock.Register(m)                                                                                           // 0x05xx
-	named.Register(m)                                                                                          // 0x05xx too
-	kv.Register(m)                                                                                             // 0x06xx
-	txn.Register(m, kv.Verbs, named.Verbs, queue.Verbs)                                                        // 0x06xx too
-	queue.Room{Fence: fence}.Register(m)                                                                       // 0x07xx
+	session.Register(m, namespace.Release, lease.Release, lock.Release, named.Drop, kv.Release, queue.Release, task.Drop) // 0x00xx
+	namespace.Register(m)                                                                                                 // 0x01xx
+	members.Register(m)                                                                                                   // 0x02xx
+	trust.Register(m)                                                                                                     // 0x03xx
+	lease.Register(m)                                                                                                     // 0x04xx
+	lock.Register(m)                                                                                                      // 0x05xx
+	named.Register(m)                                                                                                     // 0x05xx too
+	kv.Register(m)                                                                                                        // 0x06xx
+	txn.Register(m, kv.Verbs, named.Verbs, queue.Verbs)                                                                   // 0x06xx too
+	queue.Room{Fence: fence}.Register(m)                                                                                  // 0x07xx
+	tasks.Register(m)                                                                                                     // 0x08xx
 	return m
 }
 

@@ -29,7 +29,8 @@ const (
 // steps: removing the contents of deleted inodes, and giving up what ended
 // sessions held. It ends sessions that were not renewed in time, as those are not
 // that do not give back a lease that others wait for. It tells those who wait for
-// the state to change, and does what is due in queues. It returns nil when ctx ends.
+// the state to change, and does what is due in queues, and
+// has tasks assigned to machines. It returns nil when ctx ends.
 func (n *Node) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -37,6 +38,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.watchLeases(ctx) })
 	wg.Go(func() { n.watchRows(ctx) })
 	wg.Go(func() { n.tendQueues(ctx) })
+	wg.Go(func() { n.tendTasks(ctx) })
 	n.work(ctx)
 	return nil
 }

@@ -63,6 +63,10 @@ const (
 	NodesMax = 1024
 	// QueuesMax bounds the partitions.
 	QueuesMax = 256
+	// WeightMax bounds the weight of a partition and a user's share, and SharesMax the
+	// users who have one of their own.
+	WeightMax = 10_000
+	SharesMax = 1024
 	// ReportMax bounds the reports in one command, and the orders in one answer.
 	ReportMax = 256
 	// OrdersMax bounds the orders to one attempt that its machine has not obeyed yet.
@@ -403,10 +407,10 @@ type Status struct {
 
 // A NodeStatus is a machine as the scheduler sees it.
 type NodeStatus struct {
-	Offer   Offer     `cbor:"1,keyasint,omitempty"`
-	Used    Resources `cbor:"2,keyasint,omitempty"`
-	Tasks   int       `cbor:"3,keyasint,omitempty"`
-	Drained bool      `cbor:"4,keyasint,omitempty"`
+	Offer Offer     `cbor:"1,keyasint,omitempty"`
+	Used  Resources `cbor:"2,keyasint,omitempty"`
+	Tasks int       `cbor:"3,keyasint,omitempty"`
+	Why   string    `cbor:"4,keyasint,omitempty"` // nothing new begins there; "" if it may
 	// Kept is the task that the machine is kept for, and from when at the latest; zero: nobody knows.
 	Kept  ID        `cbor:"5,keyasint,omitempty"`
 	Start meta.Time `cbor:"6,keyasint,omitempty"`

@@ -13,7 +13,7 @@ import (
 var zone = time.FixedZone("here", 3600)
 var noon = time.Date(2026, 11, 29, 12, 0, 0, 0, zone)
 
-func at(text string) meta.Time {
+func when(text string) meta.Time {
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
 		panic(err)
@@ -44,12 +44,12 @@ func TestOptions(t *testing.T) {
 		{"array=0-99%10", func(s *Spec) { s.Array = &Array{[]Range{{0, 99}}, 10} }},
 		{"array=7,1,3,4,5", func(s *Spec) { s.Array = &Array{[]Range{{1, 1}, {3, 5}, {7, 7}}, 0} }},
 		{"array=0-9:5,1", func(s *Spec) { s.Array = &Array{[]Range{{0, 1}, {5, 5}}, 0} }},
-		{"at=2026-11-30T10:00", func(s *Spec) { s.At = at("2026-11-30T10:00:00+01:00") }},
-		{"at=2026-11-30T10:00Z", func(s *Spec) { s.At = at("2026-11-30T10:00:00Z") }},
-		{"at='2026-11-30 10:00'", func(s *Spec) { s.At = at("2026-11-30T10:00:00+01:00") }},
-		{"at=11:30", func(s *Spec) { s.At = at("2026-11-30T11:30:00+01:00") }},
-		{"at=12:30", func(s *Spec) { s.At = at("2026-11-29T12:30:00+01:00") }},
-		{"at=+90m", func(s *Spec) { s.At = at("2026-11-29T13:30:00+01:00") }},
+		{"at=2026-11-30T10:00", func(s *Spec) { s.At = when("2026-11-30T10:00:00+01:00") }},
+		{"at=2026-11-30T10:00Z", func(s *Spec) { s.At = when("2026-11-30T10:00:00Z") }},
+		{"at='2026-11-30 10:00'", func(s *Spec) { s.At = when("2026-11-30T10:00:00+01:00") }},
+		{"at=11:30", func(s *Spec) { s.At = when("2026-11-30T11:30:00+01:00") }},
+		{"at=12:30", func(s *Spec) { s.At = when("2026-11-29T12:30:00+01:00") }},
+		{"at=+90m", func(s *Spec) { s.At = when("2026-11-29T13:30:00+01:00") }},
 		{"every=1h timeout=1d2h", func(s *Spec) { s.Every, s.Timeout = time.Hour, 26*time.Hour }},
 		{`name="two words" cwd='/a b' stdin=/in near=/data`, func(s *Spec) {
 			s.Name, s.Cwd, s.Stdin, s.Near = "two words", "/a b", "/in", "/data"
