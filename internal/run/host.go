@@ -21,7 +21,7 @@ import (
 // beside it.
 type Config struct {
 	Dir  string   // what runs is noted here; made if missing. One Host a directory
-	Shim []string // the command whose program calls Main
+	Shim []string // arguments, the name first, with which this program calls Main
 	All  Limits   // of all tasks together; none
 	// Bare does without cgroups.
 	Bare bool
@@ -312,7 +312,7 @@ func (h *Host) fork(p *Process, s Spec, script bool) error {
 	}
 	h.starting.RLock()
 	defer h.starting.RUnlock()
-	p.shim, err = os.StartProcess(h.cfg.Shim[0], h.cfg.Shim, &os.ProcAttr{
+	p.shim, err = os.StartProcess("/proc/self/exe", append(h.cfg.Shim[:len(h.cfg.Shim):len(h.cfg.Shim)], s.ID), &os.ProcAttr{
 		Dir: "/", Env: []string{}, Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {

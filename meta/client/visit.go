@@ -47,6 +47,9 @@ func (v *Visit) Trust(ctx context.Context) error {
 	}
 }
 
+// Left is for how long the session is certainly not over.
+func (v *Visit) Left() time.Duration { return v.keeper.Left() }
+
 // Run keeps the session until ctx ends, and then returns nil. If the session
 // ends before, it calls fenced, and returns meta.Expired.
 func (v *Visit) Run(ctx context.Context, fenced func()) error {

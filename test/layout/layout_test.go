@@ -31,6 +31,7 @@ var may = map[string][]string{
 	"internal/rpc/rpctest": {"internal/rpc"},
 	"internal/admin":       {"meta"},
 	"internal/admission":   {"internal/rpc", "internal/trust", "meta", "meta/client", "meta/state", "meta/trust"},
+	"internal/agent":       {"internal/boottime", "internal/run", "meta", "meta/client", "meta/task"},
 	"internal/fleet":       {"chunk", "meta", "meta/members", "procfs/cluster", "procfs/nodes"},
 	"internal/steward":     {"chunk", "meta", "meta/members", "meta/namespace"},
 	"internal/node":        {"chunk", "chunk/", "meta", "meta/", "procfs", "procfs/", "fuse", "fuse/", "internal/"},
