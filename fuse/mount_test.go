@@ -77,6 +77,13 @@ func (journalOnly) Status(context.Context) (cluster.Status, error) {
 	return cluster.Status{Version: "test", Code: "4+2", Meta: cluster.Metadata{Leader: "n", Members: 1, Alive: 1}}, nil
 }
 
+// noSettings is a cluster.Settings without any.
+type noSettings struct{}
+
+func (noSettings) Settings(context.Context) ([]cluster.Setting, error) { return nil, nil }
+
+func (noSettings) Configure(context.Context, string, string) error { return meta.NotExist }
+
 // serve mounts at dir and returns a function that unmounts, stops the stored
 // tree and says what went wrong.
 func serve(dir string, edit func(*Config)) (m *mount, stop func() error, err error) {
@@ -88,7 +95,10 @@ func serve(dir string, edit func(*Config)) (m *mount, stop func() error, err err
 	go func() { ran <- tree.Run(ctx) }()
 
 	mux := new(procfs.Mux)
-	mux.Mount("cluster", cluster.New(journalOnly{m.journal}, cluster.Self{Node: "n", Session: func() meta.SessionID { return 7 }, Error: m.last}))
+	mux.Mount("cluster", cluster.New(cluster.Parts{
+		Cluster: journalOnly{m.journal}, Settings: noSettings{}, Metrics: func(context.Context) (string, error) { return "", nil },
+		Self: cluster.Self{Node: "n", Session: func() meta.SessionID { return 7 }, Error: m.last, Locks: func() string { return "" }},
+	}))
 	cfg := Config{MountPoint: dir, FS: tree, Special: mux, Failed: m.last.Record, Log: log}
 	if edit != nil {
 		edit(&cfg)

@@ -128,7 +128,7 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	flags.StringSliceVarP(&c.options, "options", "o", nil, "mount options, `OPT[,OPT]`: ro, allow_other, sync, noatime, …")
 	flags.StringVar(&c.subtree, "subtree", "", "mount the directory `PATH` of the tree alone, without special directories")
 	flags.BoolVarP(&c.background, "background", "d", false, "go to the background once mounted; log to DIR/dosmount.log")
-	flags.StringVar(&c.debug, "debug", "", "serve profiles (net/http/pprof) on `ADDR`; off by default")
+	flags.StringVar(&c.debug, "debug", "", "serve profiles (net/http/pprof) and /metrics on `ADDR`; off by default")
 	flags.BoolVar(&version, "version", false, "print the version")
 
 	helper := filepath.Base(args[0]) == "mount.dos"

@@ -25,7 +25,8 @@
 //	GET  /rotation                    a JSON object: a Rotation
 //
 // A request that fails before it has begun to answer gets status 400 or above
-// and the sentence as its body. One with the header Dos-Here is about what the
+// and the sentence as its body, with the number of its meta.Kind, if it has one, in the
+// header Dos-Kind. One with the header Dos-Here is about what the
 // machine that is asked has and knows itself: it is not passed on.
 package admin
 
@@ -35,6 +36,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strconv"
 
 	"dos/meta"
 )
@@ -66,6 +68,9 @@ func Handler(s Services) http.Handler {
 }
 
 type handler struct{ mux *http.ServeMux }
+
+// kindHeader is what kind of error an answer is.
+const kindHeader = "Dos-Kind"
 
 // hereHeader marks a request that is not to be passed on.
 const hereHeader = "Dos-Here"
@@ -111,6 +116,9 @@ func (h handler) tells(pattern string, of func(r *http.Request) (any, error)) {
 func refuse(w http.ResponseWriter, err error) {
 	status := http.StatusServiceUnavailable
 	var kind meta.Kind
+	if errors.As(err, &kind) {
+		w.Header().Set(kindHeader, strconv.Itoa(int(kind)))
+	}
 	if errors.As(err, &kind) && kind != meta.Unavailable && kind != meta.TimedOut {
 		status = http.StatusBadRequest
 	}

@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"dos/meta"
 )
 
 // A Client asks one running dos.
@@ -202,5 +204,26 @@ func (c *Client) send(ctx context.Context, method, verb string, args url.Values,
 	if resp.StatusCode == http.StatusNotFound {
 		return nil, fmt.Errorf("%s: not with this dos: it is an embedded one, or older than this dosctl", verb)
 	}
-	return nil, errors.New(strings.TrimSpace(string(text)))
+	no := &refusal{text: strings.TrimSpace(string(text))}
+	if n, err := strconv.ParseUint(resp.Header.Get(kindHeader), 10, 8); err == nil {
+		no.kind = meta.Kind(n)
+	} else if resp.StatusCode == http.StatusForbidden {
+		no.kind = meta.Permission
+	}
+	return nil, no
+}
+
+// A refusal is an error of who was asked: its text, which names its kind already.
+type refusal struct {
+	text string
+	kind meta.Kind // zero: of none
+}
+
+func (r *refusal) Error() string { return r.text }
+
+func (r *refusal) Unwrap() error {
+	if r.kind == 0 {
+		return nil
+	}
+	return r.kind
 }

@@ -59,6 +59,8 @@ const (
 type Fleet struct {
 	cfg Config
 
+	updating sync.Mutex // so that an older map does not come after a newer one
+
 	mu      sync.RWMutex
 	now     members.Map // guarded by mu, as all below
 	stores  map[chunk.StoreID]*store
@@ -159,8 +161,13 @@ func (f *Fleet) askAll(ctx context.Context, wg *sync.WaitGroup, fresh bool) {
 	}
 }
 
+// Refresh takes in the map if it has changed: whoever changed it will look at it.
+func (f *Fleet) Refresh(ctx context.Context) error { return f.update(ctx) }
+
 // update takes in the map if it has changed.
 func (f *Fleet) update(ctx context.Context) error {
+	f.updating.Lock()
+	defer f.updating.Unlock()
 	f.mu.RLock()
 	epoch := f.now.Epoch
 	f.mu.RUnlock()

@@ -42,6 +42,7 @@ type Embedded struct {
 	locks   *client.Locker // of files
 	named   *client.Named
 	queues  *client.Taker
+	known   *lastMap // of this one machine
 
 	events  *cluster.Journal
 	started time.Time
@@ -90,6 +91,7 @@ func openEmbedded(ctx context.Context, c embeddedConfig) (_ *Embedded, err error
 			return nil, err
 		}
 	}
+	e.known = &lastMap{members: client.Members{Caller: e.meta}}
 	if err := e.register(ctx); err != nil {
 		return nil, err
 	}

@@ -60,7 +60,7 @@ type MachineConfig struct {
 
 	Mount string // where the tree is mounted, for the machine's tasks; nowhere
 
-	Debug string // an address to serve profiles on; none
+	Debug string // an address to serve profiles and metrics on; none
 	Ready func() // called once the machine serves
 }
 
@@ -223,7 +223,7 @@ func (m *Machine) work(ctx, below context.Context) error {
 		g.Go(func() error { return m.takeCharge(running) })
 	}
 	if m.cfg.Debug != "" {
-		g.Go(func() error { return serveDebug(running, m.cfg.Debug) })
+		g.Go(func() error { return serveDebug(running, m.cfg.Debug, machineSight{m.view(), m}) })
 	}
 	mount := make(chan struct{}) // closed when nothing is mounted any more
 	g.Go(func() error {
@@ -354,9 +354,10 @@ func (m *Machine) state(ctx context.Context) nodes.Node {
 	now := meta.At(time.Now())
 	n := nodes.Node{
 		Name: m.data.node, State: cluster.Up, Addr: m.cfg.Listen, Zone: m.cfg.Zone, Roles: m.cfg.Roles, Version: Version(),
-		Since: meta.At(m.started), Seen: now, Now: now, Load: load(), Memory: memory(),
+		Since: meta.At(m.started), Seen: now, Now: now,
 		Charge: m.charge.Load() != nil, Damaged: m.damage.list(),
 	}
+	n.Load, n.Memory = loadAndMemory()
 	if s := m.stores.Load(); s != nil {
 		n.Disks = s.disks()
 	}

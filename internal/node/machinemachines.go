@@ -17,25 +17,10 @@ import (
 
 // Drain implements admin.Machines.
 func (a machineAdmin) Drain(ctx context.Context, name string, on bool) error {
-	chief, err := a.inCharge(ctx) // the log of events that people see is its
-	if err != nil {
-		return err
-	}
-	if chief != nil {
-		return chief.Drain(ctx, name, on)
-	}
 	if !slices.ContainsFunc(a.m.fleet.Map().Nodes, func(n members.Node) bool { return n.Name == name }) {
 		return fmt.Errorf("no machine %q, as dosctl node list shows: %w", name, meta.NotExist)
 	}
-	if err := a.m.members().Drain(ctx, members.Drain{Node: name, On: on, Why: "the administrator said so"}); err != nil {
-		return err
-	}
-	if on {
-		a.m.events.Add("machine %s is being emptied: the administrator said so", name)
-	} else {
-		a.m.events.Add("machine %s is in use again: the administrator said so", name)
-	}
-	return nil
+	return a.m.members().Drain(ctx, members.Drain{Node: name, On: on, Why: administratorSaid})
 }
 
 // Remove implements admin.Machines. It is done by the machine in charge; one that

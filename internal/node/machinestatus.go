@@ -122,6 +122,10 @@ func (s machineSight) Status(ctx context.Context) (cluster.Status, error) {
 	return s.view.Status(ctx)
 }
 
+func (s machineSight) Remove(ctx context.Context, name string) error {
+	return machineAdmin{s.m}.Remove(ctx, name)
+}
+
 func (s machineSight) Log() []cluster.Event {
 	if s.m.charge.Load() != nil {
 		return s.m.events.Log()
@@ -139,6 +143,7 @@ func (s machineSight) Since(ctx context.Context, after uint64) ([]cluster.Event,
 // watchMachines notes for people which machines come and go.
 func (m *Machine) watchMachines(ctx context.Context) error {
 	var down map[string]bool // by name
+	spoken := new(spoken)
 	for {
 		changed := m.fleet.Changed()
 		now := make(map[string]bool)
@@ -164,10 +169,46 @@ func (m *Machine) watchMachines(ctx context.Context) error {
 			}
 		}
 		down = now
+		spoken.look(m.fleet.Map().Nodes, m.events.Add)
 		select {
 		case <-changed:
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// spoken is what was said of the machines when they were looked at last.
+type spoken struct{ last map[string]members.Node }
+
+// look notes what has changed.
+func (s *spoken) look(known []members.Node, note func(format string, args ...any)) {
+	first := s.last == nil
+	now := make(map[string]members.Node)
+	for _, n := range known {
+		now[n.Name] = n
+		was := s.last[n.Name]
+		switch {
+		case first:
+		case n.Drain && !was.Drain:
+			note("machine %s is being emptied: %s", n.Name, n.Why)
+		case was.Drain && !n.Drain:
+			note("machine %s is in use again", n.Name)
+		}
+		switch {
+		case first:
+		case n.Hold && !was.Hold:
+			note("machine %s is to begin no more tasks: %s", n.Name, orNothing(n.HoldWhy))
+		case was.Hold && !n.Hold:
+			note("machine %s may begin tasks again", n.Name)
+		}
+	}
+	s.last = now
+}
+
+func orNothing(why string) string {
+	if why == "" {
+		return administratorSaid
+	}
+	return why
 }

@@ -18,6 +18,7 @@ import (
 	"dos/fuse"
 	"dos/fuse/vfs"
 	"dos/internal/admin"
+	"dos/internal/metrics"
 	"dos/internal/rights"
 	"dos/meta"
 	"dos/meta/client"
@@ -43,7 +44,7 @@ type MountConfig struct {
 	MountPoint string
 	Subtree    string // the directory that is mounted, alone; empty: the whole, with the special directories
 	Options    fuse.Options
-	Debug      string // an address to serve profiles on; none
+	Debug      string // an address to serve profiles and metrics on; none
 	Ready      func() // called once the mount is usable
 }
 
@@ -78,15 +79,17 @@ func mountEmbedded(ctx context.Context, c MountConfig) (err error) {
 	g.Go(func() error { return e.Run(running) })
 	g.Go(func() error { return e.serveAdmin(running) })
 	if c.Debug != "" {
-		g.Go(func() error { return serveDebug(running, c.Debug) })
+		g.Go(func() error { return serveDebug(running, c.Debug, e) })
 	}
 	g.Go(func() error {
 		defer stop()
 		if err := e.stores.Ready(running); err != nil {
 			return err
 		}
+		all := client.Members{Caller: e.meta}
 		f := front{
-			tree: e.tree, locks: e.locks, named: e.named, queues: e.queues, cluster: e, nodes: e, node: nodeName,
+			tree: e.tree, locks: e.locks, named: e.named, queues: e.queues, sees: e, node: nodeName, members: all,
+			admin:    nodesAdmin{members: all, remove: e.Remove, refresh: func(context.Context) error { return nil }},
 			services: e.meta.Session(e.session),
 			session:  func() meta.SessionID { return e.session }, broken: e.broken,
 		}
@@ -107,8 +110,9 @@ type front struct {
 	locks   fuse.Locks // of files
 	named   *client.Named
 	queues  *client.Taker
-	cluster cluster.Cluster
-	nodes   nodes.Nodes
+	sees    sight
+	admin   nodes.Admin
+	members client.Members
 	// services executes what the special directories ask for, for the mount's session.
 	services client.Caller
 	node     string // the machine that serves the mount, by name
@@ -129,10 +133,14 @@ func (f *front) serve(ctx, running context.Context, c MountConfig) error {
 		}
 		cfg.Root = root
 	} else {
+		owner := uint32(os.Geteuid()) // the administrator of a mount is who runs it
 		cfg.Special = &procfs.Mux{}
-		cfg.Special.Mount("cluster", cluster.New(f.cluster, cluster.Self{Node: f.node, Session: f.session, Error: &f.last}))
+		cfg.Special.Mount("cluster", cluster.New(cluster.Parts{
+			Cluster: f.sees, Settings: settings{f.members, &lastMap{members: f.members}}, Metrics: metrics.New(f.sees).Text, Owner: owner,
+			Self: cluster.Self{Node: f.node, Session: f.session, Error: &f.last, Locks: func() string { return locksText(f.named) }},
+		}))
 		cfg.Special.Mount("locks", locks.New(f.named, f.node))
-		cfg.Special.Mount("nodes", nodes.New(f.nodes))
+		cfg.Special.Mount("nodes", nodes.New(f.sees, f.admin, owner))
 		steps := queues.Steps{Queues: f.queues}
 		cfg.Special.Mount("kv", kv.New(client.KV{Caller: f.services}, map[string]kv.Verb{
 			"fence": {Allow: kv.Anyone},
@@ -206,12 +214,14 @@ func (e *Embedded) serveAdmin(ctx context.Context) error {
 	return errors.Join(err, remove(), os.Remove(e.data.sock()))
 }
 
-func serveDebug(ctx context.Context, addr string) error {
+// serveDebug serves profiles of the process and metrics of what it sees until ctx ends.
+func serveDebug(ctx context.Context, addr string, sees metrics.Source) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("--debug: %w", err)
 	}
 	mux := http.NewServeMux()
+	mux.Handle("/metrics", metrics.New(sees).Handler())
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)

@@ -70,7 +70,7 @@ func mountCluster(ctx context.Context, c MountConfig) (err error) {
 		}).Run(running)
 	})
 	if c.Debug != "" {
-		g.Go(func() error { return serveDebug(running, c.Debug) })
+		g.Go(func() error { return serveDebug(running, c.Debug, view{fleet: machines, keys: keys}) })
 	}
 	g.Go(func() error {
 		defer stop()
@@ -103,6 +103,8 @@ func awaitGroups(ctx context.Context, machines *fleet.Fleet) error {
 type sight interface {
 	cluster.Cluster
 	nodes.Nodes
+	// Remove forgets a machine that is empty.
+	Remove(ctx context.Context, name string) error
 }
 
 // mountThrough opens a session and mounts.
@@ -140,9 +142,14 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 	done := make(chan error, 1)
 	go func() { done <- u.Run(above) }()
 
+	all := client.Members{Caller: service.anyone()}
 	f := front{
-		tree: u.FS, locks: u.locks, named: u.named, queues: taker, cluster: sees, nodes: sees, node: host, services: here,
+		tree: u.FS, locks: u.locks, named: u.named, queues: taker, sees: sees, node: host, services: here, members: all,
 		session: here.Session, mounted: mounted,
+		admin: nodesAdmin{
+			members: all, trust: client.Trust{Caller: service.anyone()},
+			offices: admission.NewClient(officesOf(machines)), remove: sees.Remove, refresh: machines.Refresh,
+		},
 	}
 	err = f.serve(ctx, above, c)
 	stopTree()

@@ -2,11 +2,7 @@ package node
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"runtime"
-	"strconv"
-	"strings"
+	"log/slog"
 	"time"
 
 	"dos/chunk"
@@ -79,46 +75,27 @@ func (e *Embedded) Node(ctx context.Context, name string) (nodes.Node, error) {
 	now := meta.At(time.Now())
 	n := nodes.Node{
 		Name: nodeName, State: "up", Roles: []string{"meta", "chunk", "mount"}, Version: Version(),
-		Since: meta.At(e.started), Seen: now, Now: now, Load: load(), Memory: memory(),
+		Since: meta.At(e.started), Seen: now, Now: now,
 	}
+	n.Load, n.Memory = loadAndMemory()
 	n.Disks = e.stores.disks()
-	return n, nil
-}
-
-// load reads /proc/loadavg (proc(5)). What cannot be read is zero.
-func load() nodes.Load {
-	l := nodes.Load{CPUs: runtime.NumCPU()}
-	text, err := os.ReadFile("/proc/loadavg")
-	if err == nil {
-		fmt.Sscanf(string(text), "%g %g %g %d/%d", &l.One, &l.Five, &l.Fifteen, &l.Running, &l.Threads)
+	known, err := e.known.get(ctx)
+	for _, one := range known.Nodes {
+		said(&n, one)
 	}
-	return l
+	return n, err
 }
 
-// memory reads /proc/meminfo and /proc/self/status, whose unit is KiB.
-func memory() nodes.Memory {
-	machine := kib("/proc/meminfo")
-	return nodes.Memory{
-		Total: machine["MemTotal"], Free: machine["MemFree"], Available: machine["MemAvailable"],
-		Resident: kib("/proc/self/status")["VmRSS"],
-	}
-}
+// Remove forgets nobody: there is no other machine.
+func (e *Embedded) Remove(context.Context, string) error { return errOneMachine }
 
-// kib reads the lines "Key: N kB" of a file, as bytes.
-func kib(name string) map[string]int64 {
-	text, err := os.ReadFile(name)
+// loadAndMemory are those of this machine. What cannot be read is zero.
+func loadAndMemory() (nodes.Load, nodes.Memory) {
+	load, memory, err := nodes.ReadProc("/proc")
 	if err != nil {
-		return nil
+		slog.Debug("node: how busy the machine is", "err", err)
 	}
-	found := make(map[string]int64)
-	for line := range strings.Lines(string(text)) {
-		key, rest, _ := strings.Cut(line, ":")
-		number, ok := strings.CutSuffix(strings.TrimSpace(rest), " kB")
-		if n, err := strconv.ParseInt(number, 10, 64); ok && err == nil {
-			found[key] = n << 10
-		}
-	}
-	return found
+	return load, memory
 }
 
 func shards(stores []cluster.Store) (n int64) {

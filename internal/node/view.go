@@ -40,6 +40,17 @@ func (v view) Names(context.Context) ([]string, error) {
 
 // Node implements nodes.Nodes.
 func (v view) Node(ctx context.Context, name string) (nodes.Node, error) {
+	n, err := v.asked(ctx, name)
+	for _, known := range v.fleet.Map().Nodes {
+		if known.Name == name {
+			said(&n, known)
+		}
+	}
+	return n, err
+}
+
+// asked is what a machine says of itself.
+func (v view) asked(ctx context.Context, name string) (nodes.Node, error) {
 	if v.self != nil && name == v.name {
 		return v.self(ctx), nil
 	}
@@ -165,6 +176,15 @@ func (v view) summary(ctx context.Context) []cluster.Machine {
 		list = append(list, one)
 	}
 	return list
+}
+
+// Remove has the machine in charge forget one that is empty.
+func (v view) Remove(ctx context.Context, name string) error {
+	chief, err := v.chief()
+	if err != nil {
+		return err
+	}
+	return chief.Remove(ctx, name)
 }
 
 // scrubbed adds up what scrubbing does everywhere.

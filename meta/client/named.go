@@ -1,9 +1,11 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -206,6 +208,28 @@ func (k *Named) leave(n *name) {
 	if n.users--; n.users == 0 && n.loan == nil && k.names[n.text] == n {
 		delete(k.names, n.text)
 	}
+}
+
+// A Holding is a lock that somebody here holds.
+type Holding struct {
+	Name   string
+	Token  uint64
+	Shared bool
+	Who    named.Who
+}
+
+// Holdings are the locks that are held here, by their names and tokens.
+func (k *Named) Holdings() []Holding {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var list []Holding
+	for _, h := range k.claims {
+		if h.token != 0 && !h.over {
+			list = append(list, Holding{h.name.text, h.token, h.how.Shared, h.how.Who})
+		}
+	}
+	slices.SortFunc(list, func(a, b Holding) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Token, b.Token)) })
+	return list
 }
 
 // request is the claim as the service knows it.

@@ -7,9 +7,12 @@
 //	version       what runs here
 //	events        (not listed) waits for events and gives each as a line
 //	log           the last thousand events
+//	metrics       all that can be counted, for Prometheus
+//	config/KEY    the settings, a value a file
 //	self/error    the sentence behind the last error of this mount
 //	self/session  the mount's session with the metadata service
 //	self/node     the name of the node that serves this mount
+//	self/locks    the locks that programs hold through this mount
 //	help          the above with examples
 package cluster
 
@@ -35,10 +38,22 @@ type Self struct {
 	Node    string
 	Session func() meta.SessionID
 	Error   *LastError
+	// Locks are those that are held through it, a line each.
+	Locks func() string
+}
+
+// Parts are what the directory is made of.
+type Parts struct {
+	Cluster  Cluster
+	Settings Settings
+	Metrics  func(ctx context.Context) (string, error) // for Prometheus
+	Self     Self
+	Owner    uint32 // who may change settings
 }
 
 // New returns the directory.
-func New(c Cluster, self Self) procfs.Dir {
+func New(p Parts) procfs.Dir {
+	c, self := p.Cluster, p.Self
 	text := func(name string, of func(Status) string) procfs.Node {
 		return procfs.Text(name, func(ctx context.Context) (string, error) {
 			s, err := c.Status(ctx)
@@ -54,10 +69,13 @@ func New(c Cluster, self Self) procfs.Dir {
 		text("version", func(s Status) string { return s.Version + "\n" }),
 		procfs.Stream("events", func(context.Context) (procfs.Next, error) { return follow(c), nil }),
 		procfs.Text("log", func(context.Context) (string, error) { return Lines(c.Log()), nil }),
+		procfs.Text("metrics", p.Metrics),
+		configDir{p.Settings, p.Owner},
 		procfs.Folder("self",
 			fixed("error", self.Error.Text),
 			fixed("session", func() string { return fmt.Sprintf("%d\n", uint64(self.Session())) }),
 			fixed("node", func() string { return self.Node + "\n" }),
+			fixed("locks", self.Locks),
 		),
 		fixed("help", func() string { return help }),
 	)
@@ -112,9 +130,19 @@ events        not listed; waits for events, one a line: number, time, text
                 timeout 60 cat /dos/cluster/events
 log           the last thousand events
                 tail -5 /dos/cluster/log
+metrics       all that can be counted, for Prometheus: its text format. --debug ADDR
+              serves the same at http://ADDR/metrics, with the process's own
+                grep '^dos_node_load1' /dos/cluster/metrics
+config/KEY    settings, a value a file, writable by an administrator; "default"
+              takes one back. rebuild-after: how long a store may be away before
+              what it had is rebuilt elsewhere
+                grep . /dos/cluster/config/*
+                echo 20m >/dos/cluster/config/rebuild-after; echo default >/dos/cluster/config/rebuild-after
 self/error    the sentence behind the last error of this mount
                 cat /dos/cluster/self/error
 self/session  this mount's session with the metadata service
 self/node     the node that serves this mount
+self/locks    the locks held through this mount: name, token, mode, who
+                cat /dos/cluster/self/locks
 help          this text
 `

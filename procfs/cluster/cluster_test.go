@@ -235,6 +235,52 @@ type fakeCluster struct {
 	Journal
 	status Status
 	err    error
+	said   []string // what was configured
+}
+
+func (f *fakeCluster) Settings(context.Context) ([]Setting, error) {
+	return []Setting{{"rebuild-after", "10m"}}, nil
+}
+
+func (f *fakeCluster) Configure(_ context.Context, name, value string) error {
+	f.said = append(f.said, name+"="+value)
+	if value == "bad" {
+		return meta.Invalid
+	}
+	return nil
+}
+
+func TestConfig(t *testing.T) {
+	c := &fakeCluster{status: fine()}
+	dir := New(Parts{Cluster: c, Settings: c, Owner: 7, Self: Self{Error: new(LastError)}})
+	f := find(t, dir, "config/rebuild-after")
+	if info, err := f.Stat(t.Context()); err != nil || info != (procfs.Info{Name: "rebuild-after", Mode: meta.TypeFile | 0o644, UID: 7, Size: 4}) {
+		t.Errorf("%+v, %v", info, err)
+	}
+	for _, line := range []string{"20m", "default", "bad"} {
+		h, err := f.Open(t.Context(), procfs.Open{Write: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.WriteAt(t.Context(), []byte(line+"\n"), 0); (line == "bad") != errors.Is(err, meta.Invalid) {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+	if want := []string{"rebuild-after=20m", "rebuild-after=", "rebuild-after=bad"}; !slices.Equal(c.said, want) {
+		t.Errorf("configured %q, want %q", c.said, want)
+	}
+	config, err := dir.Lookup(t.Context(), "config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := config.(procfs.Dir).Lookup(t.Context(), "nope"); !errors.Is(err, meta.NotExist) {
+		t.Errorf("a setting that is not there: %v", err)
+	}
+	for info, err := range config.(procfs.Dir).Entries(t.Context()) {
+		if err != nil || info.Name != "rebuild-after" {
+			t.Errorf("listed %+v, %v", info, err)
+		}
+	}
 }
 
 func (f *fakeCluster) Status(context.Context) (Status, error) { return f.status, f.err }
@@ -243,7 +289,14 @@ func TestDirectory(t *testing.T) {
 	ctx := t.Context()
 	c := &fakeCluster{status: fine()}
 	var last LastError
-	dir := New(c, Self{Node: "n1", Session: func() meta.SessionID { return 42 }, Error: &last})
+	dir := New(Parts{
+		Cluster: c, Settings: c, Owner: 7,
+		Metrics: func(context.Context) (string, error) { return "dos_files 1\n", nil },
+		Self: Self{
+			Node: "n1", Session: func() meta.SessionID { return 42 }, Error: &last,
+			Locks: func() string { return "build 7 exclusive\n" },
+		},
+	})
 	var listed []string
 	for info, err := range dir.Entries(ctx) {
 		if err != nil {
@@ -251,12 +304,13 @@ func TestDirectory(t *testing.T) {
 		}
 		listed = append(listed, info.Name)
 	}
-	if want := []string{"status", "health", "version", "log", "self", "help"}; !slices.Equal(listed, want) {
+	if want := []string{"status", "health", "version", "log", "metrics", "config", "self", "help"}; !slices.Equal(listed, want) {
 		t.Errorf("listed %q, want %q: what blocks must not be", listed, want)
 	}
 	for path, want := range map[string]string{
 		"status": c.status.Text(), "health": "ok\n", "version": "v0.1\n", "log": "", "help": help,
-		"self/error": "", "self/session": "42\n", "self/node": "n1\n",
+		"self/error": "", "self/session": "42\n", "self/node": "n1\n", "self/locks": "build 7 exclusive\n",
+		"metrics": "dos_files 1\n", "config/rebuild-after": "10m\n",
 	} {
 		if got := read(t, find(t, dir, path)); got != want {
 			t.Errorf("%s holds %q, want %q", path, got, want)
@@ -294,7 +348,7 @@ func TestEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &fakeCluster{status: fine()}
 		c.Add("before")
-		dir := New(c, Self{Session: func() meta.SessionID { return 1 }, Error: new(LastError)})
+		dir := New(Parts{Cluster: c, Self: Self{Session: func() meta.SessionID { return 1 }, Error: new(LastError)}})
 		h, err := find(t, dir, "events").Open(t.Context(), procfs.Open{Read: true})
 		if err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@ package nodes
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"slices"
@@ -35,8 +36,8 @@ func TestTexts(t *testing.T) {
 		node Node
 		want string
 	}{
-		{"status", sample, "name n1\nstate up\nroles meta chunk\naddr 10.0.0.1:7000\nzone a\nversion v1.2\nstarted 2026-03-01T12:00:00Z\nup 5400 1h30m0s\n"},
-		{"status", stale, "name n1\nstate down\nstale 30m0s\nroles meta chunk\naddr 10.0.0.1:7000\nzone a\nversion v1.2\nstarted 2026-03-01T12:00:00Z\nup 5400 1h30m0s\n"},
+		{"status", sample, "name n1\nstate up\nhealth alive\nroles meta chunk\naddr 10.0.0.1:7000\nzone a\nversion v1.2\nstarted 2026-03-01T12:00:00Z\nup 5400 1h30m0s\n"},
+		{"status", stale, "name n1\nstate down\nhealth dead\nstale 30m0s\nroles meta chunk\naddr 10.0.0.1:7000\nzone a\nversion v1.2\nstarted 2026-03-01T12:00:00Z\nup 5400 1h30m0s\n"},
 		{"capacity", sample, "capacity 1000\nfree 600\nused 400\nshards 7\nstores 2\n"},
 		{"load", sample, "load 0.25 1.00 12.50\nrunning 2\nthreads 80\ncpus 4\n"},
 		{"memory", sample, "total 8589934592\nfree 1073741824\navailable 4294967296\ndos.resident 209715200\n"},
@@ -44,18 +45,27 @@ func TestTexts(t *testing.T) {
 		{"version", sample, "v1.2\n"},
 		{"roles", sample, "meta\nchunk\n"},
 		{"roles", Node{}, ""},
+		{"labels", Node{Labels: map[string]string{"ssd": "", "rack": "7"}}, "rack 7\nssd\n"},
+		{"ctl", Node{}, "resume\nweight 1\n"},
+		{"ctl", Node{Draining: true, Why: "old\nfan", Weight: 0.25}, "drain old fan\nweight 0.25\n"},
+		{"ctl", Node{Held: true}, "hold\nweight 1\n"},
 	} {
-		text, ok := render(c.kind)
+		k, ok := find(c.kind)
 		if !ok {
 			t.Fatalf("no file %q", c.kind)
 		}
-		if got := text(c.node); got != c.want {
+		if got := k.text(c.node); got != c.want {
 			t.Errorf("%s of %s:\ngot\n%swant\n%s", c.kind, c.node.State, got, c.want)
 		}
 	}
 }
 
-type fakeNodes struct{ nodes []Node }
+// fakeNodes are some machines, and what an administrator did.
+type fakeNodes struct {
+	nodes []Node
+	did   []string
+	err   error
+}
 
 func (f *fakeNodes) Names(context.Context) ([]string, error) {
 	var names []string
@@ -74,12 +84,48 @@ func (f *fakeNodes) Node(_ context.Context, name string) (Node, error) {
 	return Node{}, meta.NotExist
 }
 
+func (f *fakeNodes) note(format string, args ...any) error {
+	f.did = append(f.did, fmt.Sprintf(format, args...))
+	return f.err
+}
+
+func (f *fakeNodes) Change(_ context.Context, node string, c Change) error {
+	text := node
+	if c.Label != "" && c.Value == nil {
+		text += " without " + c.Label
+	} else if c.Label != "" {
+		text += fmt.Sprintf(" %s=%q", c.Label, *c.Value)
+	}
+	if c.Weight != nil {
+		text += fmt.Sprint(" weight ", *c.Weight)
+	}
+	if c.Hold != nil {
+		text += fmt.Sprintf(" hold %v %q", *c.Hold, c.Why)
+	}
+	return f.note("%s", text)
+}
+
+func (f *fakeNodes) Drain(_ context.Context, node, why string, on bool) error {
+	return f.note("%s drain %v %q", node, on, why)
+}
+
+func (f *fakeNodes) Remove(_ context.Context, node string) error { return f.note("%s remove", node) }
+
+func (f *fakeNodes) Token(_ context.Context, name string) (string, error) {
+	return "h:1/ca/secret", f.note("token for %q", name)
+}
+
+func (f *fakeNodes) Joined(_ context.Context, token string) (string, error) {
+	return "n9", f.note("who has joined with %s", token)
+}
+
 func TestDirectory(t *testing.T) {
 	ctx := t.Context()
 	other := sample
 	other.Name = "n2"
-	dir := New(&fakeNodes{[]Node{sample, other}})
-	if got, want := names(t, dir), []string{"n1", "n2", "help"}; !slices.Equal(got, want) {
+	all := &fakeNodes{nodes: []Node{sample, other}}
+	dir := New(all, all, 7)
+	if got, want := names(t, dir), []string{"n1", "n2", "join", "help"}; !slices.Equal(got, want) {
 		t.Fatalf("entries %q, want %q", got, want)
 	}
 	if _, err := dir.Lookup(ctx, "n3"); !errors.Is(err, meta.NotExist) {
@@ -96,30 +142,112 @@ func TestDirectory(t *testing.T) {
 		t.Errorf("looking up a file that is not there: %v", err)
 	}
 	files := names(t, n1.(procfs.Dir))
-	if want := []string{"status", "capacity", "load", "memory", "disks", "version", "roles"}; !slices.Equal(files, want) {
+	if want := []string{"status", "capacity", "load", "memory", "disks", "version", "roles", "labels", "ctl"}; !slices.Equal(files, want) {
 		t.Fatalf("files %q, want %q", files, want)
 	}
+	help := read(t, lookup(t, dir, "help"))
 	for _, name := range files {
-		file, err := n1.(procfs.Dir).Lookup(ctx, name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		file := lookup(t, n1.(procfs.Dir), name)
 		info, err := file.Stat(ctx)
-		if err != nil || info.Name != name || info.Mode != meta.TypeFile|0o444 {
-			t.Errorf("%s: %+v, %v", name, info, err)
+		want := procfs.Info{Name: name, Mode: meta.TypeFile | 0o444, Size: int64(len(read(t, file)))}
+		if name == "labels" || name == "ctl" {
+			want.Mode, want.UID = meta.TypeFile|0o644, 7
 		}
-		if text := read(t, file.(procfs.File)); int64(len(text)) != info.Size || text == "" {
-			t.Errorf("%s: size %d, contents %q", name, info.Size, text)
+		if err != nil || info != want {
+			t.Errorf("%s: %+v, %v, want %+v", name, info, err, want)
+		}
+		if !strings.Contains(help, "N/"+name) {
+			t.Errorf("help does not tell of %s", name)
 		}
 	}
-	help, err := dir.Lookup(ctx, "help")
+	join := lookup(t, dir, "join")
+	if info, err := join.Stat(ctx); err != nil || info.Mode != meta.TypeFile|0o600 || info.UID != 7 {
+		t.Errorf("join: %+v, %v", info, err)
+	}
+}
+
+func lookup(t *testing.T, d procfs.Dir, name string) procfs.File {
+	t.Helper()
+	n, err := d.Lookup(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := read(t, help.(procfs.File))
-	for _, name := range files {
-		if !strings.Contains(text, "NODE/"+name) {
-			t.Errorf("help does not tell of %s", name)
+	return n.(procfs.File)
+}
+
+func TestCommands(t *testing.T) {
+	all := &fakeNodes{nodes: []Node{sample}}
+	dir := New(all, all, 0)
+	n1, err := dir.Lookup(t.Context(), "n1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		file, line string
+		want       string // what is done; empty: Invalid
+	}{
+		{"ctl", "drain", `n1 drain true ""`},
+		{"ctl", "drain a new  fan", `n1 drain true "a new  fan"`},
+		{"ctl", "hold it", `n1 hold true "it"`},
+		{"ctl", "resume", `n1 hold false "";n1 drain false ""`},
+		{"ctl", "weight 2", `n1 weight 200`},
+		{"ctl", "weight 0.015", `n1 weight 2`},
+		{"ctl", "remove", `n1 remove`},
+		{"ctl", "weight", ""},
+		{"ctl", "weight 0", ""},
+		{"ctl", "weight NaN", ""},
+		{"ctl", "weight 1e9", ""},
+		{"ctl", "remove now", ""},
+		{"ctl", "resume it", ""},
+		{"ctl", "explode", ""},
+		{"labels", "ssd", `n1 ssd=""`},
+		{"labels", "disk ssd", `n1 disk="ssd"`},
+		{"labels", "-disk", `n1 without disk`},
+		{"labels", "-", ""},
+		{"labels", "-disk ssd", ""},
+		{"labels", "disk ssd hdd", ""},
+		{"join", "new", `token for ""`},
+		{"join", "new n2", `token for "n2"`},
+		{"join", "h:1/ca/secret", `who has joined with h:1/ca/secret`},
+		{"join", "new n2 n3", ""},
+		{"join", "two words", ""},
+	} {
+		all.did = nil
+		from := n1.(procfs.Dir)
+		if c.file == "join" {
+			from = dir
+		}
+		h, err := lookup(t, from, c.file).Open(t.Context(), procfs.Open{Read: true, Write: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = h.WriteAt(t.Context(), []byte(c.line+"\n"), 0)
+		if got := strings.Join(all.did, ";"); got != c.want || (c.want == "") != errors.Is(err, meta.Invalid) {
+			t.Errorf("%s of %q did %q, %v; want %q", c.file, c.line, got, err, c.want)
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Who does not answer is suspect at first, and dead when its sessions are over.
+func TestHealth(t *testing.T) {
+	for _, c := range []struct {
+		node Node
+		away time.Duration
+		want string
+	}{
+		{Node{State: "up"}, 0, "alive"},
+		{Node{State: "up", Held: true}, 0, "held"},
+		{Node{State: "up", Held: true, Draining: true}, 0, "draining"},
+		{Node{State: "down"}, 3 * time.Second, "suspect"},
+		{Node{State: "down", Draining: true}, deadAfter, "suspect"},
+		{Node{State: "down"}, deadAfter + 1, "dead"},
+	} {
+		c.node.Seen, c.node.Now = meta.At(start), meta.At(start.Add(c.away))
+		if got := c.node.Health(); got != c.want {
+			t.Errorf("%+v is %s, want %s", c.node, got, c.want)
 		}
 	}
 }

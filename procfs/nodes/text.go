@@ -1,7 +1,11 @@
 package nodes
 
 import (
+	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +26,12 @@ type Node struct {
 	Load    Load      `json:"load"`
 	Memory  Memory    `json:"memory"`
 	Disks   []Disk    `json:"disks"`
+	// Labels and what follows is what is said of it.
+	Labels   map[string]string `json:"labels,omitempty"`
+	Weight   float64           `json:"weight,omitempty"` // its share of what is spread; zero: 1
+	Draining bool              `json:"draining,omitempty"`
+	Held     bool              `json:"held,omitempty"` // no task starts there
+	Why      string            `json:"why,omitempty"`  // it is drained or held
 	// Charge says that it does the cluster's upkeep at the moment.
 	Charge bool `json:"charge,omitempty"`
 	// Damaged are shards that were found damaged of late, for whoever is in charge
@@ -67,36 +77,74 @@ type Disk struct {
 	Finished meta.Time `json:"finished,omitempty"` // when the last round was
 }
 
-// kinds are the files of a node, in the order they are listed.
-var kinds = []struct {
+// A kind is a file of a node.
+type kind struct {
 	name string
 	text func(Node) string
-}{
-	{"status", Node.StatusText},
-	{"capacity", Node.CapacityText},
-	{"load", Node.LoadText},
-	{"memory", Node.MemoryText},
-	{"disks", Node.DisksText},
-	{"version", func(n Node) string { return n.Version + "\n" }},
-	{"roles", Node.RolesText},
+	do   func(ctx context.Context, n node, line string) error // of a control file
 }
 
-func render(kind string) (text func(Node) string, ok bool) {
+// kinds are in the order they are listed.
+var kinds = []kind{
+	{"status", Node.StatusText, nil},
+	{"capacity", Node.CapacityText, nil},
+	{"load", Node.LoadText, nil},
+	{"memory", Node.MemoryText, nil},
+	{"disks", Node.DisksText, nil},
+	{"version", func(n Node) string { return n.Version + "\n" }, nil},
+	{"roles", Node.RolesText, nil},
+	{"labels", Node.LabelsText, label},
+	{"ctl", Node.ControlText, command},
+}
+
+func find(name string) (kind, bool) {
 	for _, k := range kinds {
-		if k.name == kind {
-			return k.text, true
+		if k.name == name {
+			return k, true
 		}
 	}
-	return nil, false
+	return kind{}, false
 }
 
-// staleAfter is how old a state may be before the text says so.
-const staleAfter = 3 * time.Second
+// staleAfter is how old a state may be before the text says so. Machines are asked
+// every second.
+const staleAfter = 2 * time.Second
+
+// deadAfter is how long a machine may not have answered before it counts as dead: by
+// then its sessions are over, and what it held belongs to others.
+const deadAfter = 15 * time.Second
+
+// The words of Health.
+const (
+	alive    = "alive"
+	suspect  = "suspect"
+	dead     = "dead"
+	held     = "held"
+	draining = "draining"
+)
+
+// Health is how the machine does, in a word.
+func (n Node) Health() string {
+	switch {
+	case n.State == "down" && n.Now.Std().Sub(n.Seen.Std()) > deadAfter:
+		return dead
+	case n.State == "down":
+		return suspect
+	case n.Draining:
+		return draining
+	case n.Held:
+		return held
+	}
+	return alive
+}
 
 // StatusText is the contents of NODE/status.
 func (n Node) StatusText() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "name %s\nstate %s\n", n.Name, n.State)
+	fmt.Fprintf(&b, "name %s\nstate %s\nhealth %s\n", n.Name, n.State, n.Health())
+	if n.Why != "" {
+		fmt.Fprintf(&b, "why %s\n", oneLine(n.Why))
+	}
 	if old := n.Now.Std().Sub(n.Seen.Std()); old > staleAfter {
 		fmt.Fprintf(&b, "stale %s\n", old.Round(time.Second))
 	}
@@ -150,7 +198,34 @@ func (n Node) DisksText() string {
 	var b strings.Builder
 	for _, d := range n.Disks {
 		fmt.Fprintf(&b, "store %d %s used %d free %d capacity %d shards %d path %s\n", d.ID, d.State, d.Used, d.Free, d.Capacity, d.Shards,
-			strings.ReplaceAll(d.Path, "\n", " "))
+			oneLine(d.Path))
 	}
 	return b.String()
+}
+
+func oneLine(text string) string { return strings.ReplaceAll(text, "\n", " ") }
+
+// LabelsText is the contents of NODE/labels.
+func (n Node) LabelsText() string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(n.Labels)) {
+		b.WriteString(strings.TrimSpace(name+" "+n.Labels[name]) + "\n")
+	}
+	return b.String()
+}
+
+// ControlText is the contents of NODE/ctl: what is said of it, in lines that it takes.
+func (n Node) ControlText() string {
+	weight := n.Weight
+	if weight == 0 {
+		weight = 1
+	}
+	text := "resume"
+	switch {
+	case n.Draining:
+		text = "drain " + oneLine(n.Why)
+	case n.Held:
+		text = "hold " + oneLine(n.Why)
+	}
+	return strings.TrimSpace(text) + "\nweight " + strconv.FormatFloat(weight, 'g', 6, 64) + "\n"
 }
