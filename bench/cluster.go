@@ -25,26 +25,30 @@ const (
 )
 
 // A cluster is dosmount on machines of their own processes, on the same file
-// system: what the network and the consensus of three cost beside dos.
+// system: what the network and the consensus of three cost beside dos. As of any
+// target, nothing of it runs while others are measured: it would be collecting what
+// its last benchmark removed.
 type cluster struct {
 	bin, work, point string
 
-	machines []*process
+	machines []machine
 	addrs    []string // of those with metadata
 	mount    *process
 }
 
-// newCluster brings up the machines. bin is the directory of the commands.
+// A machine is a dosd.
+type machine struct {
+	args []string
+	proc *process // nil while it is down
+}
+
+// newCluster makes the machines one cluster, and stops them.
 func newCluster(ctx context.Context, bin, work string) (_ *cluster, err error) {
 	c := &cluster{bin: bin, work: filepath.Join(work, "cluster"), point: filepath.Join(work, "cluster-mount")}
 	if err := os.Mkdir(c.work, 0o700); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, c.close())
-		}
-	}()
+	defer func() { err = errors.Join(err, c.down()) }()
 	for i := range metaMachines + chunkMachines {
 		addr, err := freeAddr()
 		if err != nil {
@@ -66,18 +70,27 @@ func newCluster(ctx context.Context, bin, work string) (_ *cluster, err error) {
 			}
 			args = append(args, "--join", strings.TrimSpace(token))
 		}
-		p, err := start(ctx, c.data(i), filepath.Join(bin, "dosd"), args...)
-		if err != nil {
+		c.machines = append(c.machines, machine{args: args})
+		if err := c.start(ctx, i); err != nil {
 			return nil, err
 		}
-		c.machines = append(c.machines, p)
 		if i == 0 {
 			if err := c.await(ctx, func(s status) bool { return s.Meta.Leader == "m0" }); err != nil {
 				return nil, err
 			}
 		}
 	}
-	return c, c.await(ctx, func(s status) bool {
+	return c, c.awaitWhole(ctx)
+}
+
+func (c *cluster) start(ctx context.Context, i int) (err error) {
+	c.machines[i].proc, err = start(ctx, c.data(i), filepath.Join(c.bin, "dosd"), c.machines[i].args...)
+	return err
+}
+
+// awaitWhole waits until all machines are there.
+func (c *cluster) awaitWhole(ctx context.Context) error {
+	return c.await(ctx, func(s status) bool {
 		up := 0
 		for _, store := range s.Stores {
 			if store.State == "up" {
@@ -144,28 +157,38 @@ func (c *cluster) await(ctx context.Context, is func(status) bool) error {
 
 func (c *cluster) name() string { return "cluster" }
 
-func (c *cluster) up(ctx context.Context) (string, error) {
-	p, err := start(ctx, c.point, filepath.Join(c.bin, "dosmount"), "--cluster", strings.Join(c.addrs, ","),
+func (c *cluster) up(ctx context.Context) (_ string, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.down())
+		}
+	}()
+	for i := range c.machines {
+		if err := c.start(ctx, i); err != nil {
+			return "", err
+		}
+	}
+	if err := c.awaitWhole(ctx); err != nil {
+		return "", err
+	}
+	c.mount, err = start(ctx, c.point, filepath.Join(c.bin, "dosmount"), "--cluster", strings.Join(c.addrs, ","),
 		"--identity", filepath.Join(c.data(0), "identity"), c.point)
 	if err != nil {
 		return "", err
 	}
-	c.mount = p
 	dir := filepath.Join(c.point, "bench")
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", errors.Join(err, c.down())
+		return "", err
 	}
 	return dir, nil
 }
 
-func (c *cluster) down() error { return stop(&c.mount) }
-
-// close ends the machines, those with metadata last: the others need them to
-// leave in order.
-func (c *cluster) close() error {
-	err := c.down()
-	for _, p := range slices.Backward(c.machines) {
-		err = errors.Join(err, stop(&p))
+// down ends the machines after the mount, those with metadata last: the others need
+// them to leave in order.
+func (c *cluster) down() error {
+	err := stop(&c.mount)
+	for i := range slices.Backward(c.machines) {
+		err = errors.Join(err, stop(&c.machines[i].proc))
 	}
 	return err
 }

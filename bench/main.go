@@ -148,7 +148,6 @@ func compare(ctx context.Context, c config, out io.Writer) (err error) {
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, machines.close()) }()
 		b.targets = append(b.targets, machines)
 	}
 	if err := b.run(ctx); err != nil {
