@@ -9,11 +9,21 @@ import (
 	"dos/internal/admin"
 	"dos/meta"
 	"dos/meta/client"
+	"dos/meta/queue"
 	"dos/meta/state"
 )
 
-// executor is admin.Meta over a Sender: requests are state.Command, replies carried.
-type executor struct{ client.Sender }
+// executor is admin.Meta over a Sender: requests are posted, replies carried.
+type executor struct {
+	client.Sender
+	holders client.Holders // of queues in memory
+}
+
+// posted is a request, and who holds the queue that it is about if that is in memory.
+type posted struct {
+	state.Command
+	To *queue.Holder `cbor:"16,keyasint,omitempty"`
+}
 
 // carried is a reply, or why there is none.
 type carried struct {
@@ -23,13 +33,20 @@ type carried struct {
 }
 
 func (e executor) Execute(ctx context.Context, request []byte) ([]byte, error) {
-	var cmd state.Command
-	if err := state.Unmarshal(request, &cmd); err != nil {
+	var req posted
+	if err := state.Unmarshal(request, &req); err != nil {
 		return nil, fmt.Errorf("the request does not decode: %w", meta.Invalid)
+	}
+	to := e.Sender
+	if req.To != nil {
+		var err error
+		if to, err = e.holders.Holder(*req.To); err != nil {
+			return nil, err
+		}
 	}
 	var c carried
 	var err error
-	if c.Reply, err = e.Do(ctx, cmd); err != nil {
+	if c.Reply, err = to.Do(ctx, req.Command); err != nil {
 		if !errors.As(err, &c.Kind) {
 			return nil, err
 		}
@@ -38,11 +55,17 @@ func (e executor) Execute(ctx context.Context, request []byte) ([]byte, error) {
 	return state.Marshal(c), nil
 }
 
-// door is a Sender to the dos behind a socket.
-type door struct{ *admin.Client }
+// door is a Sender to the dos behind a socket, or to a holder of queues behind that.
+type door struct {
+	*admin.Client
+	to *queue.Holder
+}
+
+// Holder is client.Holders'.
+func (d door) Holder(to queue.Holder) (client.Sender, error) { return door{d.Client, &to}, nil }
 
 func (d door) Do(ctx context.Context, cmd state.Command) (state.Reply, error) {
-	answer, err := d.Execute(ctx, state.Marshal(cmd))
+	answer, err := d.Execute(ctx, state.Marshal(posted{cmd, d.to}))
 	if err != nil {
 		return state.Reply{}, err
 	}
@@ -59,8 +82,14 @@ func (d door) Do(ctx context.Context, cmd state.Command) (state.Reply, error) {
 // A Guest is a session with a dos without a mount, kept until it is closed.
 type Guest struct {
 	*client.Visit
-	leave func() // ends the keeping
-	close func()
+	queues *client.Router
+	leave  func() // ends the keeping
+	close  func()
+}
+
+// Call is Caller's.
+func (g *Guest) Call(ctx context.Context, op state.Op, req, resp any) error {
+	return g.queues.Call(ctx, op, req, resp)
 }
 
 // Visit opens a session with the dos that runs on the directory data or, if that is
@@ -68,18 +97,21 @@ type Guest struct {
 func Visit(ctx context.Context, data string, cluster []string, identity string) (*Guest, error) {
 	g := &Guest{close: func() {}}
 	var sender client.Sender
+	var queues client.Holders
 	if data != "" {
 		sock, err := Socket(ctx, data)
 		if err != nil {
 			return nil, err
 		}
-		sender = door{admin.Dial(sock)}
+		d := door{Client: admin.Dial(sock)}
+		sender, queues = d, d
 	} else {
-		_, service, err := dialAs(identity, cluster)
+		keys, service, err := dialAs(identity, cluster)
 		if err != nil {
 			return nil, err
 		}
-		sender, g.close = service.Client, service.close
+		ways := newHolders(keys, nil)
+		sender, queues, g.close = service.Client, ways, func() { ways.close(); service.close() }
 	}
 	host, err := os.Hostname()
 	if err == nil {
@@ -89,6 +121,7 @@ func Visit(ctx context.Context, data string, cluster []string, identity string) 
 		g.close()
 		return nil, err
 	}
+	g.queues = client.NewRouter(g.Visit, queues)
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() {

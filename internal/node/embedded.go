@@ -43,6 +43,7 @@ type Embedded struct {
 	named   *client.Named
 	queues  *client.Taker
 	known   *lastMap // of this one machine
+	holding holding  // of queues in memory
 
 	events  *cluster.Journal
 	started time.Time
@@ -110,7 +111,8 @@ func openEmbedded(ctx context.Context, c embeddedConfig) (_ *Embedded, err error
 	}
 	here := client.Always(e.meta.Session(e.session), e.session)
 	e.named = client.NewNamed(here)
-	e.queues = client.NewTaker(here, e.path)
+	e.holdAll(e.session)
+	e.queues = client.NewTaker(client.NewRouter(here, &e.holding), e.path)
 	e.tree = vfs.New(vfs.Config{Meta: e.files, Data: fileData{e.path, e.meta.Replica()}, Sync: c.sync})
 	return e, nil
 }
@@ -195,6 +197,7 @@ func (e *Embedded) Run(ctx context.Context) error {
 	g.Go(func() error { return e.locks.Run(below) })
 	g.Go(func() error { return e.named.Run(below) })
 	g.Go(func() error { return e.queues.Run(below) })
+	g.Go(func() error { return e.holding.now.Load().Run(below) })
 
 	above, stopTree := context.WithCancel(ctx)
 	defer stopTree()

@@ -25,13 +25,14 @@ import (
 	"dos/meta"
 	"dos/meta/client"
 	"dos/meta/members"
+	metamemory "dos/meta/memory"
 	metanode "dos/meta/node"
 	metarpc "dos/meta/rpc"
 	"dos/procfs/cluster"
 	"dos/procfs/nodes"
 )
 
-// The roles of a machine. Cache and task do nothing yet.
+// The roles of a machine. Cache holds queues in memory. Task does nothing yet.
 const (
 	roleMeta  = members.RoleMeta
 	roleChunk = "chunk"
@@ -77,6 +78,8 @@ type Machine struct {
 	member   string         // its name in the Raft group
 	office   *admission.Office
 	service  *metaService
+	holders  *holders // of queues in memory,
+	holding  holding  // of which this machine is one
 	fleet    *fleet.Fleet
 	stores   atomic.Pointer[stores] // nil until they are registered
 	charge   atomic.Pointer[upkeep] // nil while another machine is in charge
@@ -155,6 +158,7 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 	if m.service, err = dialMeta(m.keys, &m.dialled, peers); err != nil {
 		return nil, err
 	}
+	m.holders = newHolders(m.keys, &m.dialled)
 	if m.meta != nil {
 		m.office = admission.NewOffice(admission.Config{
 			Keys: m.keys, Member: m.meta, Cluster: m.service.anyone(), Addr: c.Listen, Members: m.metaAddrs,
@@ -216,6 +220,7 @@ func (m *Machine) work(ctx, below context.Context) error {
 	g.Go(func() error { return m.takePart(running) })
 	g.Go(func() error { return m.followService(running) })
 	g.Go(func() error { return m.keepIdentity(running) })
+	g.Go(func() error { return m.hold(running) })
 	if m.meta != nil {
 		g.Go(func() error { return m.meta.Run(running) })
 		g.Go(func() error { return m.office.Run(running) })
@@ -264,7 +269,7 @@ func (m *Machine) mount(ctx, running context.Context) error {
 		if err := awaitGroups(reach, m.fleet); err != nil {
 			return fmt.Errorf("%w: %w", meta.Unavailable, err)
 		}
-		return mountThrough(ctx, running, c, m.service, m.fleet, machineSight{m.view(), m}, func(string) {})
+		return mountThrough(ctx, running, c, m.service, m.holders, m.fleet, machineSight{m.view(), m}, func(string) {})
 	})
 	return err
 }
@@ -280,7 +285,10 @@ func (m *Machine) closeMeta() error {
 // serveCalls answers the other machines and the mounts.
 func (m *Machine) serveCalls(ctx context.Context) error {
 	who := rights.Who(m.keys)
-	services := []rpc.Service{m.stored(), rights.Guard(serveState(m.state), rights.Node, who)}
+	services := []rpc.Service{
+		m.stored(), rights.Guard(serveState(m.state), rights.Node, who),
+		metarpc.ServeMemory(rights.NewMeta(&m.holding, who)), rights.Guard(metamemory.Service(m.holding.now.Load), rights.Follow, who),
+	}
 	if m.meta != nil {
 		services = append(services, metarpc.Serve(rights.NewMeta(m.meta, who)), m.office.Service())
 	}
@@ -369,6 +377,9 @@ func (m *Machine) close() error {
 	var errs []error
 	if m.service != nil {
 		m.service.close()
+	}
+	if m.holders != nil {
+		m.holders.close()
 	}
 	errs = append(errs, m.closeMeta())
 	if m.listener != nil {

@@ -210,7 +210,7 @@ func (e *Embedded) serveAdmin(ctx context.Context) error {
 		slog.Warn("node: dosctl will need --data", "err", err)
 		remove = func() error { return nil }
 	}
-	err = serveHTTP(ctx, l, admin.Handler(admin.Services{Data: administration{e}, Meta: executor{e.meta}}))
+	err = serveHTTP(ctx, l, admin.Handler(admin.Services{Data: administration{e}, Meta: executor{e.meta, &e.holding}}))
 	return errors.Join(err, remove(), os.Remove(e.data.sock()))
 }
 

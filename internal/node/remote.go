@@ -49,6 +49,8 @@ func mountCluster(ctx context.Context, c MountConfig) (err error) {
 		return err
 	}
 	defer service.close()
+	queues := newHolders(keys, &dialled)
+	defer queues.close()
 	machines := fleet.New(fleet.Config{
 		Map: func(ctx context.Context, since uint64) (members.Map, error) {
 			return client.Members{Caller: service.anyone()}.Map(ctx, since)
@@ -79,7 +81,7 @@ func mountCluster(ctx context.Context, c MountConfig) (err error) {
 		if err := awaitGroups(reach, machines); err != nil {
 			return fmt.Errorf("the cluster at %v did not answer within %v: %w", c.Cluster, reachWait, err)
 		}
-		return mountThrough(ctx, running, c, service, machines, view{fleet: machines, keys: keys}, mounted)
+		return mountThrough(ctx, running, c, service, queues, machines, view{fleet: machines, keys: keys}, mounted)
 	})
 	return g.Wait()
 }
@@ -108,7 +110,7 @@ type sight interface {
 }
 
 // mountThrough opens a session and mounts.
-func mountThrough(ctx, running context.Context, c MountConfig, service *metaService, machines *fleet.Fleet, sees sight, mounted func(string)) (err error) {
+func mountThrough(ctx, running context.Context, c MountConfig, service *metaService, queues *holders, machines *fleet.Fleet, sees sight, mounted func(string)) (err error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return err
@@ -133,7 +135,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 	g.Go(func() error { return here.Run(below, u) })
 	g.Go(func() error { return u.locks.Run(below) })
 	g.Go(func() error { return u.named.Run(below) })
-	taker := client.NewTaker(here, path)
+	taker := client.NewTaker(client.NewRouter(here, queues), path)
 	g.Go(func() error { return taker.Run(below) })
 	g.Go(func() error { return advance(below, path, here) })
 	above, stopTree := context.WithCancel(running)

@@ -10,6 +10,7 @@ import (
 	"dos/internal/trust"
 	"dos/meta"
 	"dos/meta/members"
+	"dos/meta/queue"
 	"dos/meta/session"
 	"dos/meta/state"
 	"dos/meta/task"
@@ -86,6 +87,7 @@ var specials = map[state.Op]func(*Meta, context.Context, trust.Peer, *state.Comm
 	task.OpOffer:       offer,
 	members.OpPutNode:  putNode,
 	members.OpPutStore: putStore,
+	queue.OpServe:      holdQueues,
 }
 
 // open notes whose session it is.
@@ -162,6 +164,18 @@ func putNode(m *Meta, ctx context.Context, peer trust.Peer, cmd *state.Command) 
 	}
 	if req.Name != peer.Name {
 		return nil, fmt.Errorf("%v says that it is %.80q: %w", peer.Identity, req.Name, meta.Permission)
+	}
+	return nil, m.isIn(ctx, peer)
+}
+
+// holdQueues is for the machine itself.
+func holdQueues(m *Meta, ctx context.Context, peer trust.Peer, cmd *state.Command) (*state.Reply, error) {
+	var req queue.Serve
+	if err := read(cmd, &req); err != nil {
+		return nil, err
+	}
+	if req.Node != peer.Name {
+		return nil, fmt.Errorf("%v says that it is %.80q: %w", peer.Identity, req.Node, meta.Permission)
 	}
 	return nil, m.isIn(ctx, peer)
 }

@@ -156,6 +156,8 @@ var ops = map[state.Op]trust.Rights{
 	queue.OpTick:        trust.Member,
 	queue.OpSweep:       trust.Member,
 	queue.OpBury:        trust.ReadWrite,
+	queue.OpServe:       trust.Member, // each machine itself; see Meta
+	queue.OpMove:        trust.Member,
 	queue.OpList:        trust.ReadOnly,
 	queue.OpStatus:      trust.ReadOnly,
 	queue.OpAwait:       trust.ReadOnly,
@@ -164,6 +166,8 @@ var ops = map[state.Op]trust.Rights{
 	queue.OpFlights:     trust.ReadOnly,
 	queue.OpDead:        trust.ReadOnly,
 	queue.OpDue:         trust.ReadOnly,
+	queue.OpWhose:       trust.ReadOnly,
+	queue.OpHomes:       trust.ReadOnly,
 
 	// Machines alone run tasks. Whose a task is, is said by who submits it, as with
 	// files; see Meta for root's.

@@ -56,6 +56,10 @@ var (
 	Node = Methods{
 		"State": trust.ReadOnly,
 	}
+	// Follow is how machines hold queues in memory.
+	Follow = Methods{
+		"Follow": trust.Member,
+	}
 )
 
 // Guard returns a service that does what s does for those who have the rights. It

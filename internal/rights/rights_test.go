@@ -19,6 +19,7 @@ import (
 	"dos/meta/members"
 	"dos/meta/metatest"
 	"dos/meta/node"
+	"dos/meta/queue"
 	metarpc "dos/meta/rpc"
 	"dos/meta/session"
 	"dos/meta/state"
@@ -114,6 +115,8 @@ func TestMetaRights(t *testing.T) {
 				body = state.Marshal(task.Submit{Owner: task.Owner{UID: 1}})
 			case task.OpOffer:
 				body = state.Marshal(task.Offer{Node: "x"})
+			case queue.OpServe:
+				body = state.Marshal(queue.Serve{Node: "x"})
 			case session.OpEnd, session.OpRenew: // see TestSessions
 				continue
 			}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 
 	"dos/meta"
 	"dos/meta/queue"
@@ -67,6 +68,11 @@ func (c *Consumer) Take(ctx context.Context, max int, settle ...queue.Settle) (q
 		case err == nil && now.Still:
 		case ctx.Err() != nil: // it may be granted, and is found by who comes back
 			return queue.Taken{Stale: stale}, context.Cause(ctx)
+		case errors.Is(err, meta.NotExist): // a queue in memory was lost with all places, and began anew
+			c.place = 0
+			out, err := c.Take(ctx, max)
+			out.Stale += stale
+			return out, err
 		default:
 			c.place = 0
 			now.Taken.Stale = stale

@@ -35,12 +35,15 @@ var heldBack = map[state.Op]holdBack{
 		func(req named.Follow) []byte { return named.FollowKey(req.Name) },
 		func(req named.Follow, now named.Info) bool { return now.Version != req.Seen }),
 	queue.OpAwait: holding(queue.AwaitKey, func(_ queue.Await, now queue.Waiting) bool { return !now.Still }),
+	queue.OpHomes: holding(
+		func(queue.Homes) []byte { return queue.HomesKey() },
+		func(req queue.Homes, now queue.HomeList) bool { return now.Version != req.Seen }),
+	queue.OpRoom: holding(queue.RoomKey, func(_ queue.Fit, now queue.Space) bool { return now.Fits }),
 	task.OpAwait: holding(task.TaskKey, func(req task.Follow, now task.Task) bool {
 		return now.Version != req.Seen || now.State.Ended()
 	}),
 	task.OpEvents: holding(task.EventsKey, func(_ task.Since, now task.Events) bool { return len(now.List) > 0 }),
 	task.OpOrders: holding(task.OrdersKey, func(_ task.Seen, now task.Orders) bool { return len(now.Attempts) > 0 }),
-	queue.OpRoom:  holding(queue.RoomKey, func(_ queue.Fit, now queue.Space) bool { return now.Fits }),
 }
 
 // A holdBack says what one query waits for.

@@ -36,8 +36,11 @@ func TestGoldenRows(t *testing.T) {
 	w.settle(s, "q", w.take(s, "q", "", 1).Claim, Nack)
 	must[Taken](w, s, OpTake, Take{Name: "p", Max: 2, Wait: true, Consumer: "me", Hold: time.Second})
 	must[none](w, 0, OpPurge, Named{"p"})
+	must[More](w, s, OpServe, Serve{Node: "a", Addr: "a:1"})
+	must[More](w, w.open(), OpServe, Serve{Node: "b", Addr: "b:1"})
+	w.memory("m")
 	statetest.Golden(t, "testdata/rows.golden", w.rows())
-	for _, table := range "cnismprkylwvxutz" {
+	for _, table := range "cnismprkylwvxutzohbg" {
 		if _, _, ok := first(w.store, []byte{'8', byte(table)}, []byte{'8', byte(table) + 1}); !ok {
 			t.Errorf("no row of table %c is pinned", table)
 		}

@@ -39,7 +39,7 @@ func (q *queue) newGroup(name string) group {
 
 func removeQueue(tx *state.Tx, req Named) (none, error) {
 	w := begin(tx)
-	q, err := w.queue(req.Name)
+	q, err := w.any(req.Name)
 	if err != nil {
 		return none{}, err
 	}
@@ -58,12 +58,13 @@ func removeQueue(tx *state.Tx, req Named) (none, error) {
 	tx.Delete(nameKey(q.name))
 	tx.Delete(key('i', q.ID))
 	tx.Delete(key('s', q.ID))
+	q.unhome()
 	return none{}, nil
 }
 
-func setQueue(tx *state.Tx, req Set) (none, error) {
+func (room Room) set(tx *state.Tx, req Set) (none, error) {
 	w := begin(tx)
-	q, err := w.queue(req.Name)
+	q, err := w.any(req.Name)
 	if err != nil {
 		return none{}, err
 	}
@@ -80,6 +81,11 @@ func setQueue(tx *state.Tx, req Set) (none, error) {
 	set(&s.KeepFor, req.KeepFor)
 	set(&s.KeepBytes, req.KeepBytes)
 	set(&s.Paused, req.Paused)
+	if req.Memory != nil {
+		if err := q.setMemory(*req.Memory, room); err != nil {
+			return none{}, err
+		}
+	}
 	set(&q.UID, req.UID)
 	set(&q.GID, req.GID)
 	set(&q.Mode, req.Mode)
@@ -87,6 +93,8 @@ func setQueue(tx *state.Tx, req Set) (none, error) {
 	switch {
 	case s.Max < 0, s.Full > DropOld, s.Ack < time.Millisecond, s.Ack > timeMax, s.Attempts < 0, s.Order > ByKey, s.KeepFor < 0, s.KeepFor > timeMax, s.KeepBytes < 0:
 		return none{}, fmt.Errorf("settings %+v: %w", *s, meta.Invalid)
+	case (s.Memory || room.Memory) && (s.Keeps() || s.Dead != ""):
+		return none{}, fmt.Errorf("queue %q is in memory: it keeps nothing that is settled, and its dead messages stay its own: %w", q.name, meta.Unsupported)
 	case s.Dead != "":
 		if err := checkName("queue", s.Dead); err != nil {
 			return none{}, err
@@ -101,6 +109,44 @@ func setQueue(tx *state.Tx, req Set) (none, error) {
 	return none{}, nil
 }
 
+// setMemory says whether the messages are to be in memory.
+func (q *queue) setMemory(to bool, room Room) error {
+	if room.Memory {
+		return fmt.Errorf("queue %q is in memory: %w", q.name, meta.Invalid) // it is another's to move it
+	}
+	if q.Settings.Memory == to {
+		return nil
+	}
+	if !to {
+		q.Settings.Memory = false
+		q.unhome()
+		return nil
+	}
+	n := q.depth() + q.Count + q.Delayed + q.Dead
+	for _, g := range q.Groups {
+		n += g.Waiters
+	}
+	if n > 0 {
+		return fmt.Errorf("queue %q has %d messages and consumers; it can be in memory when it has none: %w", q.name, n, meta.Busy)
+	}
+	var h home
+	read(q.w.tx, HomesKey(), &h.Epoch) // no epoch that it may have had is as great
+	if h.begin(q.w, q.ID); h.Primary == 0 {
+		return fmt.Errorf("no machine holds queues in memory: %w", meta.Unavailable)
+	}
+	q.Settings.Memory = true
+	q.w.putHome(q.ID, nil, &h)
+	return nil
+}
+
+// unhome forgets who held a queue in memory.
+func (q *queue) unhome() {
+	var h home
+	if read(q.w.tx, homeKey(q.ID), &h) {
+		q.w.putHome(q.ID, &h, nil)
+	}
+}
+
 func set[T any](to *T, from *T) {
 	if from != nil {
 		*to = *from
@@ -109,7 +155,7 @@ func set[T any](to *T, from *T) {
 
 func makeGroup(tx *state.Tx, req Grouped) (none, error) {
 	w := begin(tx)
-	q, err := w.queue(req.Name)
+	q, err := w.any(req.Name)
 	if err == nil && req.Group != "" {
 		err = checkName("group", req.Group)
 	}
@@ -129,7 +175,11 @@ func makeGroup(tx *state.Tx, req Grouped) (none, error) {
 
 func removeGroup(tx *state.Tx, req Grouped) (none, error) {
 	w := begin(tx)
-	q, g, err := w.group(req.Name, req.Group)
+	var g *group
+	q, err := w.any(req.Name)
+	if err == nil {
+		g, err = q.need(req.Group)
+	}
 	switch {
 	case err != nil:
 		return none{}, err

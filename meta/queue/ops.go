@@ -24,6 +24,8 @@ const (
 	OpTick        state.Op = 0x070b // Bound → More
 	OpSweep       state.Op = 0x070c // Bound → More
 	OpBury        state.Op = 0x070d // Bury → nothing
+	OpServe       state.Op = 0x070e // Serve → More
+	OpMove        state.Op = 0x070f // Move → Home
 
 	OpList    state.Op = 0x0740 // List → Names
 	OpStatus  state.Op = 0x0741 // Named → Status
@@ -33,6 +35,8 @@ const (
 	OpFlights state.Op = 0x0745 // Flights → Flying
 	OpDead    state.Op = 0x0746 // Dead → Letters
 	OpDue     state.Op = 0x0747 // Due → Work
+	OpWhose   state.Op = 0x0748 // Whose → Home
+	OpHomes   state.Op = 0x0749 // Homes → HomeList
 )
 
 // Limits of this room.
@@ -104,6 +108,9 @@ type Settings struct {
 	KeepFor   time.Duration `cbor:"7,keyasint,omitempty"` // how long settled messages stay
 	KeepBytes int64         `cbor:"8,keyasint,omitempty"` // how many bytes of the log stay, settled or not
 	Paused    bool          `cbor:"9,keyasint,omitempty"` // nothing is given out
+	// Memory says that the messages are in the memory of two machines (Home), and what
+	// is here of the queue is what it is: those execute what is asked of its messages.
+	Memory bool `cbor:"10,keyasint,omitempty"`
 }
 
 // Keeps reports whether settled messages stay to be read.
@@ -123,7 +130,8 @@ type Named struct {
 	Name string `cbor:"1,keyasint,omitempty"`
 }
 
-// Set changes what is not nil. The order changes only while all is settled (Busy).
+// Set changes what is not nil. The order changes only while all is settled (Busy), and
+// whether it is in memory only while it has no message at all and nobody waits.
 type Set struct {
 	Name      string         `cbor:"1,keyasint,omitempty"`
 	Max       *int           `cbor:"2,keyasint,omitempty"`
@@ -138,6 +146,7 @@ type Set struct {
 	UID       *uint32        `cbor:"11,keyasint,omitempty"`
 	GID       *uint32        `cbor:"12,keyasint,omitempty"`
 	Mode      *uint32        `cbor:"13,keyasint,omitempty"`
+	Memory    *bool          `cbor:"14,keyasint,omitempty"`
 }
 
 // A Message is what is sent.
@@ -335,6 +344,8 @@ type Status struct {
 	// PushRate and AckRate are messages in the latest full RateWindow.
 	PushRate int64 `cbor:"22,keyasint,omitempty"`
 	AckRate  int64 `cbor:"23,keyasint,omitempty"`
+	// Home is of a queue in memory.
+	Home *Home `cbor:"24,keyasint,omitempty"`
 }
 
 // RateWindow is the time over which rates are counted.

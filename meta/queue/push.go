@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"slices"
 
 	"dos/chunk"
 	"dos/meta"
@@ -42,6 +43,9 @@ func (room Room) Push(tx *state.Tx, req Push) (Pushed, error) {
 	}
 	if err := room.check(tx, req.Token); err != nil {
 		return Pushed{}, err
+	}
+	if room.Memory && slices.ContainsFunc(req.Messages, func(m Message) bool { return len(m.Stripes) > 0 }) {
+		return Pushed{}, fmt.Errorf("a message in memory has at most %d bytes: %w", BodyMax, meta.TooLarge)
 	}
 	w := begin(tx)
 	q, err := w.queue(req.Name)

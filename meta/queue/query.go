@@ -49,6 +49,11 @@ func statusOf(r state.Reader, req Named) (Status, error) {
 	if n, m, ok := q.from(r, q.First); ok {
 		out.First, out.Begin, out.Oldest = n, m.Byte, m.Sent
 	}
+	var h home
+	if q.Settings.Memory && read(r, homeKey(q.ID), &h) {
+		home := q.home(r, h)
+		out.Home = &home
+	}
 	for i := range q.Groups {
 		g := &q.Groups[i]
 		out.Groups = append(out.Groups, GroupStatus{
@@ -75,7 +80,7 @@ func readLog(r state.Reader, req Read) (Log, error) {
 	if err != nil {
 		return Log{}, err
 	}
-	q, err := find(r, req.Name)
+	q, err := findHere(r, req.Name)
 	if err != nil {
 		return Log{}, err
 	}
@@ -133,7 +138,7 @@ func flights(r state.Reader, req Flights) (Flying, error) {
 	if err != nil {
 		return Flying{}, err
 	}
-	q, err := find(r, req.Name)
+	q, err := findHere(r, req.Name)
 	if err != nil {
 		return Flying{}, err
 	}
@@ -163,7 +168,7 @@ func letters(r state.Reader, req Dead) (Letters, error) {
 	if err != nil {
 		return Letters{}, err
 	}
-	q, err := find(r, req.Name)
+	q, err := findHere(r, req.Name)
 	if err != nil {
 		return Letters{}, err
 	}

@@ -21,6 +21,13 @@
 // log, of a dead letter, or of a timer until a delayed one is in the log. When the last
 // of these rows goes they die.
 //
+// The messages of a queue may instead be in the memory of two machines, of which one
+// executes what is asked of them and the other follows (package memory): with the
+// commands of this room, each queue in a state of its own. Then its row of the
+// configuration and its groups are here, for where it begins, and so is its home, the
+// two sessions that hold it. Only a command changes that, and each time its epoch
+// grows: so there is never more than one who answers. What both lose is lost.
+//
 // A queue, its log, its groups and a group's run through the log have numbers of
 // their own from one counter. Purging gives a queue another log, and seeking gives
 // a group another run, so neither has to look at what is there: Sweep removes the
@@ -44,6 +51,10 @@
 //	"8u" queue id                       number(8): of the message with that deduplication id
 //	"8t" time kind(1) a b c             timer; what the three numbers are depends on the kind
 //	"8z" number                         empty: rows of it are left to sweep
+//	"8o"                                how often a home or a holder has changed
+//	"8h" session                        Holder
+//	"8b" queue                          home: who holds a queue in memory
+//	"8g" session queue                  empty: who holds it, the other way round
 package queue
 
 import (
@@ -58,6 +69,9 @@ type Room struct {
 	// Fence says whether a lock is still held as it was when it had the token; nil if
 	// nobody knows, then what is conditional on it is refused.
 	Fence func(r state.Reader, t Token) error
+	// Memory says that the state is that of one queue in memory: it knows no sessions,
+	// no stripes, and no other queue.
+	Memory bool
 }
 
 func (room Room) check(r state.Reader, t *Token) error {
@@ -74,7 +88,7 @@ func (room Room) check(r state.Reader, t *Token) error {
 func (room Room) Register(m *state.Machine) {
 	state.Handle(m, OpMake, "queue.make", makeQueue)
 	state.Handle(m, OpRemove, "queue.remove", removeQueue)
-	state.Handle(m, OpSet, "queue.set", setQueue)
+	state.Handle(m, OpSet, "queue.set", room.set)
 	state.Handle(m, OpPush, "queue.push", room.Push)
 	state.Handle(m, OpTake, "queue.take", room.take)
 	state.Handle(m, OpSettle, "queue.settle", settles)
@@ -88,12 +102,18 @@ func (room Room) Register(m *state.Machine) {
 	state.Handle(m, OpBury, "queue.bury", bury)
 	state.Query(m, OpList, "queue.list", list)
 	state.Query(m, OpStatus, "queue.status", statusOf)
-	state.Query(m, OpAwait, "queue.await", await)
+	state.Query(m, OpAwait, "queue.await", room.await)
 	state.Query(m, OpRoom, "queue.room", fits)
 	state.Query(m, OpRead, "queue.read", readLog)
 	state.Query(m, OpFlights, "queue.flights", flights)
 	state.Query(m, OpDead, "queue.dead", letters)
 	state.Query(m, OpDue, "queue.due", dueNow)
+	if !room.Memory {
+		state.Handle(m, OpServe, "queue.serve", serveHomes)
+		state.Handle(m, OpMove, "queue.move", moveHome)
+		state.Query(m, OpWhose, "queue.whose", whose)
+		state.Query(m, OpHomes, "queue.homes", homes)
+	}
 	always(m, OpMake, Make{})
 	always(m, OpMakeGroup, Grouped{})
 	always(m, OpPush, Push{})

@@ -164,6 +164,9 @@ const releaseMax = 2 * PushMax
 // a session.Release.
 func Release(tx *state.Tx, s meta.SessionID, limit int) (n int, more bool) {
 	w := begin(tx)
+	if n, more = w.leaveHomes(s, limit); more {
+		return n, more
+	}
 	messages := 0
 	for _, table := range []byte{'v', 'l'} {
 		var keys [][]byte

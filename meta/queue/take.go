@@ -252,9 +252,11 @@ func leave(tx *state.Tx, req Leave) (none, error) {
 	return none{}, nil
 }
 
-func await(r state.Reader, req Await) (Waiting, error) {
-	if err := session.Check(r, req.Session); err != nil {
-		return Waiting{}, err
+func (room Room) await(r state.Reader, req Await) (Waiting, error) {
+	if !room.Memory {
+		if err := session.Check(r, req.Session); err != nil {
+			return Waiting{}, err
+		}
 	}
 	q, err := findID(r, req.Queue)
 	if err != nil {

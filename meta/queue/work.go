@@ -61,6 +61,23 @@ func find(r state.Reader, name string) (*queue, error) {
 	return nil, fmt.Errorf("queue %q: %w", name, meta.NotExist)
 }
 
+// here refuses what is not for a queue in memory.
+func (q *queue) here() error {
+	if q.Settings.Memory {
+		return fmt.Errorf("queue %q is in memory, which takes no part in this: %w", q.name, meta.Unsupported)
+	}
+	return nil
+}
+
+// findHere is find of a queue whose messages are here.
+func findHere(r state.Reader, name string) (*queue, error) {
+	q, err := find(r, name)
+	if err == nil {
+		err = q.here()
+	}
+	return q, err
+}
+
 // findID is find by number.
 func findID(r state.Reader, id uint64) (*queue, error) {
 	name, ok := r.Get(key('i', id))
@@ -70,7 +87,17 @@ func findID(r state.Reader, id uint64) (*queue, error) {
 	return find(r, string(name))
 }
 
+// queue returns a queue whose messages are here.
 func (w *work) queue(name string) (*queue, error) {
+	q, err := w.any(name)
+	if err == nil {
+		err = q.here()
+	}
+	return q, err
+}
+
+// any returns a queue, also one whose messages are in memory.
+func (w *work) any(name string) (*queue, error) {
 	if q := w.queues[name]; q != nil {
 		return q, nil
 	}
@@ -102,7 +129,7 @@ func (w *work) byID(id uint64) *queue {
 		}
 		name = string(val)
 	}
-	q, err := w.queue(name)
+	q, err := w.any(name)
 	if err != nil {
 		panic(fmt.Sprintf("queue: %d is %q, which is not there", id, name))
 	}

@@ -32,8 +32,10 @@ const (
 // the members say who leads now. Nothing is sent twice. Its methods may be called
 // concurrently.
 type Client struct {
-	dialer func(addr string) (*rpc.Client, error)
-	turn   chan struct{} // holds one token while a link is being made
+	service string
+	patient time.Duration // as searchMax
+	dialer  func(addr string) (*rpc.Client, error)
+	turn    chan struct{} // holds one token while a link is being made
 
 	mu      sync.Mutex
 	members []string               // addresses; guarded by mu
@@ -47,7 +49,15 @@ type Client struct {
 // may be gone. dial prepares the way to one; it is not to connect yet. Close
 // closes what it returned.
 func NewClient(dial func(addr string) (*rpc.Client, error), members ...string) *Client {
-	return &Client{dialer: dial, turn: make(chan struct{}, 1), members: members, peers: make(map[string]*rpc.Client)}
+	return &Client{service: metaName, patient: searchMax, dialer: dial, turn: make(chan struct{}, 1), members: members, peers: make(map[string]*rpc.Client)}
+}
+
+// NewMemoryClient returns a client of the process at an address that holds queues in
+// memory. It does not wait for one that cannot be reached: another may hold them by now.
+func NewMemoryClient(dial func(addr string) (*rpc.Client, error), addr string) *Client {
+	c := NewClient(dial, addr)
+	c.service, c.patient = memoryName, 0
+	return c
 }
 
 // SetMembers says where the members are from now on. Requests under way go on,
@@ -139,7 +149,7 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 		return nil, context.Cause(ctx)
 	}
 	defer func() { <-c.turn }()
-	for late := time.Now().Add(searchMax); ; {
+	for late := time.Now().Add(c.patient); ; {
 		if l, err := c.current(); l != nil || err != nil {
 			return l, err // made meanwhile
 		}
@@ -172,7 +182,7 @@ func (c *Client) join(ctx context.Context, addr string) error {
 	}
 	attempt, cancel := context.WithTimeout(ctx, askMax)
 	defer cancel()
-	l, err := dial(attempt, peer)
+	l, err := dial(attempt, peer, c.service)
 	if err != nil {
 		return err
 	}

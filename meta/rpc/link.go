@@ -40,11 +40,11 @@ type result struct {
 // waited for its answer until its time was over.
 var errSilent = errors.New("no sign of life")
 
-func dial(ctx context.Context, member *rpc.Client) (*link, error) {
+func dial(ctx context.Context, member *rpc.Client, service string) (*link, error) {
 	// The stream outlives the request that it is made for.
 	sctx, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	released := context.AfterFunc(ctx, func() { stop(context.Cause(ctx)) })
-	stream, err := member.Open(sctx, name, method)
+	stream, err := member.Open(sctx, service, method)
 	if !released() && err == nil {
 		err = context.Cause(ctx)
 	}

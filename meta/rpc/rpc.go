@@ -6,7 +6,8 @@
 // answers the other, many under way at once, matched by a number and answered
 // in any order. A request's header (CBOR, small integers for keys) is a
 // request, an answer's an answer; the bodies are the payloads. Its one call,
-// Leader, takes nothing and answers who leads, in the header, as whereabouts.
+// Leader, takes nothing and answers who leads, in the header, as whereabouts. The
+// service dos.memory is the same with one process that holds queues in memory.
 package rpc
 
 import (
@@ -18,7 +19,8 @@ import (
 )
 
 const (
-	name       = "dos.meta"
+	metaName   = "dos.meta"
+	memoryName = "dos.memory"
 	method     = "Session"
 	callLeader = "Leader"
 

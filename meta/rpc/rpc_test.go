@@ -264,7 +264,7 @@ func TestGarbage(t *testing.T) {
 		"huge payload":   {Payload: rpc.Own(make([]byte, rpc.MaxPayload+1))},
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
-		s, err := peer.Open(ctx, name, method)
+		s, err := peer.Open(ctx, metaName, method)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -68,7 +68,7 @@ func (c *Client) ask(ctx context.Context, addr string) (w whereabouts, err error
 		return w, err
 	}
 	var resp rpc.Frame
-	if err := peer.Call(ctx, name, callLeader, new(rpc.Frame), &resp); err != nil {
+	if err := peer.Call(ctx, c.service, callLeader, new(rpc.Frame), &resp); err != nil {
 		return w, err
 	}
 	defer resp.Free()

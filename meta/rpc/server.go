@@ -14,8 +14,13 @@ import (
 	"dos/meta/trust"
 )
 
-// Serve returns the service that executes requests with h.
-func Serve(h Handler) rpc.Service {
+// Serve returns the metadata service that executes requests with h.
+func Serve(h Handler) rpc.Service { return serveAs(metaName, h) }
+
+// ServeMemory returns the service that executes requests about queues in memory.
+func ServeMemory(h Handler) rpc.Service { return serveAs(memoryName, h) }
+
+func serveAs(name string, h Handler) rpc.Service {
 	return rpc.Service{
 		Name: name,
 		Streams: map[string]func(*rpc.Stream) error{

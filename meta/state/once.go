@@ -59,3 +59,19 @@ func recall(r Reader, cmd Command) (Reply, bool) {
 func keep(s Store, cmd Command, reply Reply) {
 	s.Set(slotKey(cmd.Session, cmd.Slot), Marshal(kept{cmd.Seq, reply}))
 }
+
+// SlotSessions returns the sessions of which replies are kept, in order.
+func SlotSessions(r Reader) (list []meta.SessionID) {
+	for from := []byte("1"); ; {
+		found := false
+		for k := range r.Scan(from, After([]byte("1"))) {
+			s := meta.SessionID(binary.BigEndian.Uint64(k[1:]))
+			list, found = append(list, s), true
+			from = After(k[:9])
+			break
+		}
+		if !found || from == nil {
+			return list
+		}
+	}
+}

@@ -139,13 +139,12 @@ func (f file) control(ctx context.Context, line string) error {
 	var err error
 	switch val := words[1]; words[0] {
 	case "durable":
-		switch val {
-		case "fsync":
-			return nil
-		case "memory":
-			return fmt.Errorf("queues in memory are not there yet: %w", meta.Unsupported)
+		durable, ok := find(durables, val)
+		if !ok {
+			return bad(line, "durable fsync or memory")
 		}
-		return bad(line, "durable fsync")
+		memory := durable == 1
+		set.Memory = &memory
 	case "max":
 		set.Max, err = count(val)
 	case "attempts":
@@ -192,10 +191,11 @@ func (f file) control(ctx context.Context, line string) error {
 	return q.Set(ctx, set)
 }
 
-// fulls and orders are the words for the values, in order.
+// fulls, orders and durables are the words for the values, in order.
 var (
-	fulls  = []string{"block", "reject", "drop-old"}
-	orders = []string{"fifo", "priority", "key"}
+	fulls    = []string{"block", "reject", "drop-old"}
+	orders   = []string{"fifo", "priority", "key"}
+	durables = []string{"fsync", "memory"}
 )
 
 func find(words []string, word string) (uint8, bool) {

@@ -312,8 +312,11 @@ type message struct {
 func (m *message) Load(context.Context) ([]byte, uint64, error) { return nil, 0, meta.NotExist }
 
 // Check refuses what Store would. Nobody waits for room in close(2).
-func (m *message) Check(ctx context.Context, _ int, _ *uint64) error {
+func (m *message) Check(ctx context.Context, size int, _ *uint64) error {
 	st, err := m.room.queues.Status(ctx, m.queue)
+	if err == nil && st.Settings.Memory && size > queue.BodyMax {
+		return fmt.Errorf("a message in memory has at most %d bytes: %w", queue.BodyMax, meta.TooLarge)
+	}
 	if s := st.Settings; err == nil && s.Max > 0 && s.Full != queue.DropOld && st.Depth() >= int64(s.Max) {
 		err = fmt.Errorf("queue %q is full: %w", m.queue, meta.WouldWait)
 	}

@@ -16,7 +16,11 @@ import (
 func settingsText(st queue.Status) string {
 	s := st.Settings
 	var b strings.Builder
-	fmt.Fprintf(&b, "durable fsync\nmax %d\nfull %s\nack %v\nattempts %d\n", s.Max, fulls[s.Full], s.Ack, s.Attempts)
+	durable := durables[0]
+	if s.Memory {
+		durable = durables[1]
+	}
+	fmt.Fprintf(&b, "durable %s\nmax %d\nfull %s\nack %v\nattempts %d\n", durable, s.Max, fulls[s.Full], s.Ack, s.Attempts)
 	dead := s.Dead
 	if dead == "" {
 		dead = "-"
@@ -55,7 +59,7 @@ func statusText(ctx context.Context, f file) (string, error) {
 	}
 	window := queue.RateWindow.Seconds()
 	fmt.Fprintf(&b, "pushed %d\nexpired %d\ndropped %d\npush/s %.1f\nack/s %.1f\n", st.Pushed, st.Expired, st.Dropped, float64(st.PushRate)/window, float64(st.AckRate)/window)
-	b.WriteString("durability fsync, which means that a message is committed and synced by a majority of the metadata members before its write returns\n")
+	b.WriteString(durability(st))
 	for _, g := range st.Groups {
 		name := g.Name
 		if name == "" {
@@ -64,6 +68,36 @@ func statusText(ctx context.Context, f file) (string, error) {
 		fmt.Fprintf(&b, "group %s next %d ready %d out %d later %d parked %d waiting %d done %d\n", name, g.Cursor, g.Ready, g.Out, g.Later, g.Parked, g.Waiters, g.Done)
 	}
 	return b.String(), nil
+}
+
+// durability says what becomes of a message whose write has returned.
+func durability(st queue.Status) string {
+	h := st.Home
+	if !st.Settings.Memory || h == nil {
+		return "durability fsync, which means that a message is committed and synced by a majority of the metadata members before its write returns\n"
+	}
+	var b strings.Builder
+	switch {
+	case h.Primary.Session == 0:
+		b.WriteString("durability memory of no machine: none that holds queues answers\n")
+	case h.Backup.Session == 0:
+		fmt.Fprintf(&b, "durability memory of machine %s alone: lost when it stops or restarts\n", h.Primary.Node)
+	default:
+		fmt.Fprintf(&b, "durability memory of machines %s and %s before the write returns: lost when both stop or restart before another one has a copy, which the survivor makes\n", h.Primary.Node, h.Backup.Node)
+	}
+	fmt.Fprintf(&b, "home %s %s epoch %d\nlost %d", orNobody(h.Primary.Node), orNobody(h.Backup.Node), h.Epoch, h.Lost)
+	if h.Lost > 0 && h.LostAt != 0 {
+		fmt.Fprintf(&b, " last %s", h.LostAt.Std().UTC().Format(time.RFC3339))
+	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+func orNobody(node string) string {
+	if node == "" {
+		return "-"
+	}
+	return node
 }
 
 func groupStatusText(ctx context.Context, f file) (string, error) {
@@ -192,7 +226,7 @@ var manual = procfs.Help{
 		{Name: "Q/put/ANY", Text: "a whole file of up to 64 MiB is one message. What is larger than 64 KiB is sent when\nit is closed, of which a shell sees no error: cp does, and dosctl up to 64 KiB", Examples: []string{"cp /etc/hostname /dos/queues/jobs/put/x"}},
 		{Name: "Q/peek", Text: "the next messages, without taking them", Examples: []string{"cat /dos/queues/jobs/peek"}},
 		{Name: "Q/status", Text: "how much there is, who has it, how safe it is", Examples: []string{"cat /dos/queues/jobs/status /dos/queues/jobs/inflight"}},
-		{Name: "Q/ctl", Text: "max N; full block|reject|drop-old; ack TIME; attempts N; dead Q2|-; order fifo|priority|key;\nkeep 7d|10g|0; pause; resume; purge; default on|off: whether who pops without a group takes part", Examples: []string{"echo 'keep 7d' >/dos/queues/jobs/ctl"}},
+		{Name: "Q/ctl", Text: "durable fsync|memory: memory is fast, see status for what it is worth; the other files are\nthe same, but put takes 64 KiB at most, and keep, dead Q2, token= and kv's .txn are not for it;\nmax N; full block|reject|drop-old; ack TIME; attempts N; dead Q2|-; order fifo|priority|key;\nkeep 7d|10g|0; pause; resume; purge; default on|off: whether who pops without a group takes part", Examples: []string{"echo 'keep 7d' >/dos/queues/jobs/ctl"}},
 		{Name: "Q/log", Text: "all messages that are kept", Examples: []string{"cat /dos/queues/jobs/log"}},
 		{Name: "Q/dead/ID", Text: "messages that were given up; rm removes one", Examples: []string{"ls /dos/queues/jobs/dead"}},
 		{Name: "Q/groups/G/", Text: "mkdir makes a group with its own pop, lease, stream, status and ctl: seek first|last|N|TIME", Examples: []string{"mkdir /dos/queues/jobs/groups/audit; echo 'seek first' >/dos/queues/jobs/groups/audit/ctl"}},

@@ -62,6 +62,7 @@ var may = map[string][]string{
 	"meta/trust":           {"meta", "meta/state"},
 	"meta/kv":              {"meta", "meta/state"},
 	"meta/txn":             {"meta", "meta/state"},
+	"meta/memory":          {"meta", "meta/state", "meta/session", "meta/queue", "internal/rpc", "internal/boottime"},
 	"meta/replica":         {"meta", "meta/state", "internal/disk"},
 	"meta/quorum":          {"meta", "meta/replica"},
 	"meta/rpc":             {"chunk", "meta", "meta/", "internal/rpc"},

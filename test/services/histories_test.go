@@ -43,7 +43,7 @@ func histories(t *testing.T, c *cluster.Cluster, sites []*site, rnd *rand.Rand) 
 	}
 	var ls locks
 	var vs values
-	var qs queues
+	qs := queues{name: "work"}
 	ex := newOnce()
 	sources := []*service{{name: "pushing", share: 1500, step: qs.push}, {name: "sending", share: 300, step: ex.send}}
 	services := []*service{

@@ -180,6 +180,9 @@ func stopped(t *testing.T, sites []*site) {
 		t.Fatal(err)
 	}
 	until("over")
+	if err := cmd.Wait(); err != nil { // all that it said is here then
+		t.Log(err)
+	}
 	if got := strings.Join(said, " "); got != "value message ready over" {
 		t.Errorf("the first program did: %s", got)
 	}

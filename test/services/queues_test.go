@@ -86,6 +86,7 @@ var messageModel = porcupine.Model{
 // queues are programs that push and consume messages, in all ways that there are.
 type queues struct {
 	history.History
+	name  string // of their queue
 	mu    sync.Mutex
 	later []taken // acknowledged without waiting for it; guarded by mu
 }
@@ -108,10 +109,10 @@ func (qs *queues) acked(w *worker, m taken, call int64) {
 func (qs *queues) push(w *worker) int {
 	var list []string
 	for range 1 + w.rnd.IntN(batchMax) {
-		list = append(list, fmt.Sprintf("work/%d", w.number()))
+		list = append(list, fmt.Sprintf("%s/%d", qs.name, w.number()))
 	}
 	call := w.now()
-	f, err := w.desk.at(w.site.Path("queues", "work", "push"), unix.O_WRONLY)
+	f, err := w.desk.at(w.site.Path("queues", qs.name, "push"), unix.O_WRONLY)
 	if err != nil {
 		w.failed("opening push", call, err)
 		return 0
@@ -185,7 +186,7 @@ func (qs *queues) settled(w *worker, m, what string, claim uint64, began, call i
 }
 
 func (qs *queues) lease(w *worker) int {
-	f, m, began, ok := qs.take(w, "work", "lease", unix.O_RDWR)
+	f, m, began, ok := qs.take(w, qs.name, "lease", unix.O_RDWR)
 	if !ok {
 		return 0
 	}
@@ -210,7 +211,7 @@ func (qs *queues) lease(w *worker) int {
 
 // pop reads a message to its end. Closing is not waited for.
 func (qs *queues) pop(w *worker) int {
-	f, m, began, ok := qs.take(w, "work", "pop", unix.O_RDONLY)
+	f, m, began, ok := qs.take(w, qs.name, "pop", unix.O_RDONLY)
 	if !ok {
 		return 0
 	}
@@ -226,7 +227,7 @@ func (qs *queues) pop(w *worker) int {
 // stream reads one more line, which acknowledges the one before it.
 func (qs *queues) stream(w *worker) int {
 	call := w.now()
-	path := w.site.Path("queues", "work", "stream")
+	path := w.site.Path("queues", qs.name, "stream")
 	f, err := w.desk.at(path, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		w.failed("opening stream", call, err)
