@@ -19,8 +19,6 @@ const (
 	// taskDecisions bounds what one command decides: the rows that it makes are a
 	// fraction of a transaction's, and others' commands wait little.
 	taskDecisions = 256
-	// taskLag is more than the time of a command is before it is applied.
-	taskLag = time.Minute
 )
 
 // tasks is what the room of tasks is told of machines.
@@ -42,14 +40,12 @@ var tasks = task.Room{
 // tendTasks has, while this member leads, tasks assigned to machines, and done what is
 // due by time.
 func (n *Node) tendTasks(ctx context.Context) {
-	var from time.Time // nothing was due before
 	for {
 		moved := n.replica.Moved() // before looking, so that nothing is missed
 		if _, leads := n.replica.Leads(); !leads {
-			from = time.Time{}
 			moved = nil
-		} else if now := time.Now(); n.scheduleTasks(ctx, from, now) == nil {
-			from = now.Add(-taskLag)
+		} else {
+			n.scheduleTasks(ctx)
 		}
 		pause, late := time.NewTimer(tasksPause), time.NewTimer(tasksEvery)
 		select {
@@ -70,13 +66,9 @@ func (n *Node) tendTasks(ctx context.Context) {
 }
 
 // scheduleTasks proposes a command if there is something to do, and again while there is more.
-func (n *Node) scheduleTasks(ctx context.Context, from, now time.Time) error {
-	req := task.Due{Now: meta.At(now)}
-	if !from.IsZero() {
-		req.From = meta.At(from)
-	}
+func (n *Node) scheduleTasks(ctx context.Context) {
 	var work task.Work
-	err := n.Local(task.OpDue, req, &work)
+	err := n.Local(task.OpDue, task.Due{Now: meta.At(time.Now())}, &work)
 	for work.Schedule && err == nil {
 		var reply task.More
 		err = n.Call(ctx, task.OpSchedule, task.Bound{Limit: taskDecisions}, &reply)
@@ -85,5 +77,4 @@ func (n *Node) scheduleTasks(ctx context.Context, from, now time.Time) error {
 	if err != nil && ctx.Err() == nil && !unavailable(err) {
 		n.log.Warn("meta: assigning tasks", "err", err)
 	}
-	return err
 }

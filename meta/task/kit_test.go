@@ -263,7 +263,7 @@ func (w *world) check() {
 		default:
 			counts[r.State]++
 		}
-		if may := r.ready(c.Ticked); may != r.Lane && r.Due == 0 {
+		if may := r.ready(meta.At(w.clock)); may != r.Lane && r.Due == 0 {
 			w.t.Errorf("%v may begin: %v, and stands in a lane: %v", id, may, r.Lane)
 		}
 		if a := r.Attempt; a != nil {

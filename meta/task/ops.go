@@ -534,11 +534,9 @@ type Queues struct {
 	List []Queue `cbor:"1,keyasint,omitempty"`
 }
 
-// Due asks whether Schedule has something to do at Now. No timer is earlier than From,
-// says who asks.
+// Due asks whether Schedule has something to do at Now.
 type Due struct {
-	Now  meta.Time `cbor:"1,keyasint,omitempty"`
-	From meta.Time `cbor:"2,keyasint,omitempty"`
+	Now meta.Time `cbor:"1,keyasint,omitempty"`
 }
 
 // Work answers Due.

@@ -15,7 +15,7 @@ type counters struct {
 	Job    uint64    `cbor:"1,keyasint,omitempty"` // the last one
 	Token  uint64    `cbor:"2,keyasint,omitempty"` // the last one
 	Dirty  bool      `cbor:"3,keyasint,omitempty"` // something may begin now
-	Ticked meta.Time `cbor:"4,keyasint,omitempty"` // no timer is earlier
+	Next   meta.Time `cbor:"4,keyasint,omitempty"` // no timer is earlier; 0: there is none
 	Event  uint64    `cbor:"5,keyasint,omitempty"` // the last one
 	Chore  uint64    `cbor:"6,keyasint,omitempty"` // the first that is not done
 	Chores uint64    `cbor:"7,keyasint,omitempty"` // the number after the last

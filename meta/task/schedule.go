@@ -48,13 +48,16 @@ func (room Room) schedule(tx *state.Tx, req Bound) (More, error) {
 
 // tick wakes the tasks that something is due of.
 func (w *work) tick(limit int) int {
+	if w.c.Next == 0 || w.c.Next > w.now {
+		return limit
+	}
 	var ids []ID
 	var keys [][]byte
-	from := w.c.Ticked
-	w.c.Ticked = w.now
-	for k := range w.tx.Scan(key('T', uint64(from)), key('T', uint64(w.now)+1)) {
-		if len(ids) == limit {
-			w.c.Ticked = meta.Time(numberAt(k[:10]))
+	from := w.c.Next
+	w.c.Next = 0
+	for k := range w.tx.Scan(key('T', uint64(from)), state.After(key('T'))) {
+		if at := meta.Time(numberAt(k[:10])); at > w.now || len(ids) == limit {
+			w.c.Next = at
 			break
 		}
 		ids, keys = append(ids, idAt(k)), append(keys, k)
@@ -74,13 +77,7 @@ func (w *work) tick(limit int) int {
 // due is asked often: it looks at few rows.
 func (room Room) due(r state.Reader, req Due) (Work, error) {
 	c := readCounters(r)
-	if c.Dirty || c.Epoch != room.epoch(r) || c.Chore < c.Chores || tooOld(r, c, req.Now) {
-		return Work{true}, nil
-	}
-	for range r.Scan(key('T', uint64(max(c.Ticked, req.From))), key('T', uint64(req.Now)+1)) {
-		return Work{true}, nil
-	}
-	return Work{}, nil
+	return Work{c.Dirty || c.Epoch != room.epoch(r) || c.Chore < c.Chores || c.Next != 0 && c.Next <= req.Now || tooOld(r, c, req.Now)}, nil
 }
 
 // A pass decides which tasks begin, and where.

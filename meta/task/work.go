@@ -285,7 +285,9 @@ func (w *work) wake(id ID, r *row, at meta.Time) {
 	w.sleep(id, r)
 	r.Due = at
 	w.tx.Set(timerKey(at, id), []byte{})
-	w.c.Ticked = min(w.c.Ticked, at)
+	if w.c.Next == 0 || at < w.c.Next {
+		w.c.Next = at
+	}
 }
 
 // sleep takes the task's timer away.
