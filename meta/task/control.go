@@ -87,6 +87,7 @@ func (w *work) cancel(r *row, req Control) error {
 		if r.Array.Bare > 0 && r.Array.BareEnd == 0 {
 			w.endBare(r, Cancelled)
 		}
+		// Those with rows are cancelled by a chore, and do not begin before.
 		if r.Array.Ready = nil; r.Array.ended() {
 			break // put ends it
 		}
@@ -202,12 +203,14 @@ func (w *work) bringBack(id ID, r *row) {
 	a.Counts[is] += a.Bare
 	w.c.Counts[was] -= int64(a.Bare)
 	w.c.Counts[is] += int64(a.Bare)
-	// What has a row comes back by itself.
-	a.Ready = a.Indices
+	// What has a row comes back by itself, or has already.
+	ready := a.Indices
 	for k := range w.tx.Scan(taskKey(ID{id.Job, 1}), state.After(key('t', id.Job))) {
-		i, _ := idAt(k).Index()
-		a.Ready = remove(a.Ready, uint32(i))
+		if i, _ := idAt(k).Index(); !contains(a.Ready, uint32(i)) {
+			ready = remove(ready, uint32(i))
+		}
 	}
+	a.Ready = ready
 }
 
 // command is a signal, or that a task is to stand still or go on.

@@ -309,6 +309,23 @@ func TestBringBack(t *testing.T) {
 	w.check()
 }
 
+// One element comes back before the others, and is not forgotten with them.
+func TestBringBackTwice(t *testing.T) {
+	w := newWorld(t)
+	id := w.submit("array=0-4")
+	w.control(id, Cancel, 0)
+	w.control(id.Element(3), Requeue, 0)
+	w.is(id, Pending)
+	w.check()
+	w.control(id, Requeue, 0)
+	w.schedule()
+	w.check()
+	if got := w.begun(w.offer("n1", 5)); len(got) != 5 {
+		t.Errorf("began %v", got)
+	}
+	w.check()
+}
+
 // A job whose turn cannot come any more takes its array's elements with it.
 func TestUnmetArray(t *testing.T) {
 	w := newWorld(t)
