@@ -11,6 +11,7 @@ import (
 
 	"dos/fuse/vfs"
 	"dos/meta"
+	"dos/procfs"
 )
 
 // A file is one open of a stored or of a special file: one of the two is set.
@@ -174,7 +175,10 @@ func (f *files) Fsync(_ <-chan struct{}, in *raw.FsyncIn) raw.Status {
 	if !ok {
 		return raw.EBADF
 	}
-	if h.stored == nil {
+	if h.special != nil {
+		if syncer, ok := h.special.Handle.(procfs.Syncer); ok {
+			return f.status("fsync", syncer.Sync(f.ctx))
+		}
 		return raw.OK
 	}
 	const dataOnly = 1 << 0

@@ -140,6 +140,13 @@ type Flusher interface {
 	Flush(ctx context.Context, by Closer) error
 }
 
+// A Syncer is a Handle that has something to do for fsync(2): what was written to it is
+// stored when Sync returns. What is written to others is when the write returns, or
+// for nobody.
+type Syncer interface {
+	Sync(ctx context.Context) error
+}
+
 // Closer says who closes a descriptor.
 type Closer struct {
 	Known  bool // if it is not, it is in another PID namespace, and the rest is false
