@@ -165,7 +165,7 @@ func (a *Agent) offer(ctx context.Context) error {
 	var said *string
 	for {
 		changed, why := a.tree.away()
-		if said == nil || *said != why {
+		if (said == nil || *said != why) && why != unknown {
 			offer := a.cfg.Offer
 			offer.Closed = why
 			if err := insist(ctx, func() error { return a.cfg.Tasks.Offer(ctx, offer) }); err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
 	"runtime"
@@ -44,7 +45,10 @@ func (s *shim) run() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return err
 	}
-	unix.CloseOnExec(controlFD)
+	// What else this process was given, by whomever, is not for the task.
+	if err := unix.CloseRange(controlFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) {
+		return err
+	}
 	in := lines(s.control)
 	if !in.Scan() {
 		return nil // the Host thought better of it, or is gone
