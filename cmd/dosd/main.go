@@ -39,6 +39,9 @@ example:
 type errUsage struct{ error }
 
 func main() {
+	if node.Started(os.Args) {
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
@@ -72,7 +75,7 @@ func parse(args []string, stdout io.Writer) (*node.MachineConfig, error) {
 	var c node.MachineConfig
 	var version bool
 	var code string
-	var labels []string
+	var labels, resources []string
 	flags := pflag.NewFlagSet("dosd", pflag.ContinueOnError)
 	flags.SortFlags = false
 	flags.Usage = func() {}
@@ -83,6 +86,7 @@ func parse(args []string, stdout io.Writer) (*node.MachineConfig, error) {
 	flags.StringVar(&c.Name, "name", "", "the machine's `NAME` for good (default the host's)")
 	flags.StringVar(&c.Zone, "zone", "", "the `ZONE` whose machines fail together: a rack, a room")
 	flags.StringArrayVar(&labels, "label", nil, "`K=V`, for people and for tasks")
+	flags.StringArrayVar(&resources, "resource", nil, "`K=N` that tasks may use here: any kind, or less cpu, mem, gpu")
 	flags.BoolVar(&c.Bootstrap, "bootstrap", false, "found a cluster if DIR is new; take over an embedded one")
 	flags.StringVar(&code, "ec", "", "erasure code `K+M` of a new cluster (default 4+2)")
 	flags.StringVar(&c.Join, "join", "", "join the cluster that gave `TOKEN`, or @FILE or -, if DIR is new")
@@ -115,6 +119,9 @@ func parse(args []string, stdout io.Writer) (*node.MachineConfig, error) {
 	}
 	if c.Code, err = chunk.ParseCode(code); err != nil {
 		return nil, errUsage{fmt.Errorf("--ec %w", err)}
+	}
+	if c.Resources, err = node.ParseResources(resources); err != nil {
+		return nil, errUsage{fmt.Errorf("--resource %w", err)}
 	}
 	c.Labels = make(map[string]string)
 	for _, label := range labels {

@@ -58,6 +58,9 @@ type config struct {
 type errUsage struct{ error }
 
 func main() {
+	if node.Started(os.Args) {
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args, os.Stdout, os.Stderr)
 	stop()
@@ -103,6 +106,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Subtree:    c.subtree,
 		Options:    options,
 		Debug:      c.debug,
+		Tasks:      true,
 		Ready: func() {
 			if isBackground() {
 				if err := settle(c.data); err != nil {

@@ -166,8 +166,8 @@ func (e *Embedded) register(ctx context.Context) error {
 	return err
 }
 
-// begin ends what sessions a crash left, for nobody else can be there, and
-// opens a new one.
+// begin ends what sessions a crash left, and opens a new one. Those with a time to
+// live are of other processes, which may be there, and end by themselves.
 func (e *Embedded) begin(ctx context.Context) (meta.SessionID, error) {
 	s := client.Session{Caller: e.meta}
 	old, err := s.List(ctx)
@@ -175,6 +175,9 @@ func (e *Embedded) begin(ctx context.Context) (meta.SessionID, error) {
 		return 0, err
 	}
 	for _, info := range old {
+		if info.TTL > 0 {
+			continue
+		}
 		if err := s.End(ctx, info.ID); err != nil {
 			return 0, err
 		}

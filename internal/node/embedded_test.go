@@ -20,9 +20,9 @@ import (
 	"dos/procfs/cluster"
 )
 
-// run opens an embedded cluster in dir and runs it until the test ends or stop
+// runEmbedded opens an embedded cluster in dir and runs it until the test ends or stop
 // is called.
-func run(t *testing.T, dir string) (e *Embedded, stop func()) {
+func runEmbedded(t *testing.T, dir string) (e *Embedded, stop func()) {
 	t.Helper()
 	e, err := openEmbedded(t.Context(), embeddedConfig{data: dir, create: true})
 	if err != nil {
@@ -134,7 +134,7 @@ func check(t *testing.T, e *Embedded) {
 // Two folders go while it runs: everything is read, and rebuilt unasked.
 func TestTwoFoldersLost(t *testing.T) {
 	dir := t.TempDir()
-	e, _ := run(t, dir)
+	e, _ := runEmbedded(t, dir)
 	want := random(9 << 20)
 	write(t, e, "f", want)
 	until(t, e, "full", func(s cluster.Status) bool { return s.Stripes.Full == s.Stripes.Total() })
@@ -159,7 +159,7 @@ func TestTwoFoldersLost(t *testing.T) {
 // next start, until they are whole.
 func TestRebuildingOutlivesARestart(t *testing.T) {
 	dir := t.TempDir()
-	e, stop := run(t, dir)
+	e, stop := runEmbedded(t, dir)
 	write(t, e, "f", random(1<<20))
 	until(t, e, "ok", func(s cluster.Status) bool { return s.Health().Word == cluster.OK })
 	stop()
@@ -199,7 +199,7 @@ func TestRebuildingOutlivesARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // the mark goes when they are whole, for good
-		e, stop = run(t, dir)
+		e, stop = runEmbedded(t, dir)
 		until(t, e, "ok", func(s cluster.Status) bool {
 			return s.Health().Word == cluster.OK && !e.stores.list[0].isRebuilding() && !e.stores.list[1].isRebuilding()
 		})
@@ -209,7 +209,7 @@ func TestRebuildingOutlivesARestart(t *testing.T) {
 
 func TestThreeFoldersAway(t *testing.T) {
 	dir := t.TempDir()
-	e, stop := run(t, dir)
+	e, stop := runEmbedded(t, dir)
 	want := random(5 << 20)
 	write(t, e, "before", want)
 	stop()
@@ -220,7 +220,7 @@ func TestThreeFoldersAway(t *testing.T) {
 		}
 	}
 
-	e, _ = run(t, dir)
+	e, _ = runEmbedded(t, dir)
 	if _, err := read(t, e, "before", len(want)); !errors.Is(err, meta.Lost) {
 		t.Errorf("read without three folders: %v, want Lost", err)
 	}
@@ -258,7 +258,7 @@ func TestThreeFoldersAway(t *testing.T) {
 // The administrator gives up a store of three that are gone for good.
 func TestReplace(t *testing.T) {
 	dir := t.TempDir()
-	e, stop := run(t, dir)
+	e, stop := runEmbedded(t, dir)
 	write(t, e, "f", random(1<<20))
 	if err := e.stores.Replace(1); !errors.Is(err, meta.Busy) {
 		t.Errorf("replacing a store that works: %v, want Busy", err)
@@ -272,7 +272,7 @@ func TestReplace(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	e, _ = run(t, dir)
+	e, _ = runEmbedded(t, dir)
 	for id := chunk.StoreID(1); id <= 3; id++ {
 		if err := e.stores.Replace(id); err != nil {
 			t.Errorf("replace %d: %v", id, err)
@@ -286,12 +286,12 @@ func TestReplace(t *testing.T) {
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()
 	small, large := random(100), random(6<<20+5)
-	e, stop := run(t, dir)
+	e, stop := runEmbedded(t, dir)
 	write(t, e, "small", small)
 	write(t, e, "large", large)
 	stop()
 	for range 2 {
-		e, stop = run(t, dir)
+		e, stop = runEmbedded(t, dir)
 		for name, want := range map[string][]byte{"small": small, "large": large} {
 			if got, err := read(t, e, name, len(want)); err != nil || !bytes.Equal(got, want) {
 				t.Errorf("%s: %d bytes, %v", name, len(got), err)
@@ -311,7 +311,7 @@ func TestRestart(t *testing.T) {
 func TestDumpAndRestore(t *testing.T) {
 	dir := t.TempDir()
 	want := random(1 << 20)
-	e, stop := run(t, dir)
+	e, stop := runEmbedded(t, dir)
 	write(t, e, "f", want)
 	var dump bytes.Buffer
 	if err := (administration{e}).Dump(t.Context(), &dump); err != nil {
@@ -327,7 +327,7 @@ func TestDumpAndRestore(t *testing.T) {
 	if err := Restore(t.Context(), dir, &dump); err != nil {
 		t.Fatal(err)
 	}
-	e, _ = run(t, dir)
+	e, _ = runEmbedded(t, dir)
 	if got, err := read(t, e, "f", len(want)); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("after the restore: %d bytes, %v", len(got), err)
 	}
@@ -358,7 +358,7 @@ func TestOldDump(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
-			e, stop := run(t, dir)
+			e, stop := runEmbedded(t, dir)
 			var dump bytes.Buffer
 			if err := (administration{e}).Dump(t.Context(), &dump); err != nil {
 				t.Fatal(err)
@@ -376,7 +376,7 @@ func TestOldDump(t *testing.T) {
 				t.Fatal(err)
 			}
 			test.restore(t, dir, &dump)
-			e, _ = run(t, dir)
+			e, _ = runEmbedded(t, dir)
 			id, err := e.path.Begin(t.Context())
 			if err != nil {
 				t.Fatal(err)

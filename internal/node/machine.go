@@ -28,11 +28,12 @@ import (
 	metamemory "dos/meta/memory"
 	metanode "dos/meta/node"
 	metarpc "dos/meta/rpc"
+	"dos/meta/task"
 	"dos/procfs/cluster"
 	"dos/procfs/nodes"
 )
 
-// The roles of a machine. Cache holds queues in memory. Task does nothing yet.
+// The roles of a machine. Cache holds queues in memory.
 const (
 	roleMeta  = members.RoleMeta
 	roleChunk = "chunk"
@@ -60,6 +61,9 @@ type MachineConfig struct {
 	Join      string     // a token (trust.ReadToken): join its cluster if Data is new
 
 	Mount string // where the tree is mounted, for the machine's tasks; nowhere
+	// Resources are what tasks may use, where that is not what the machine is found to have. The
+	// program that runs a machine with role task calls Started.
+	Resources task.Resources
 
 	Debug string // an address to serve profiles and metrics on; none
 	Ready func() // called once the machine serves
@@ -259,7 +263,7 @@ func (m *Machine) mount(ctx, running context.Context) error {
 	if m.cfg.Mount == "" {
 		return nil
 	}
-	c := MountConfig{MountPoint: m.cfg.Mount, Ready: func() { m.events.Add("machine %s mounted at %s", m.data.node, m.cfg.Mount) }}
+	c := MountConfig{MountPoint: m.cfg.Mount, runner: m.runner(), Ready: func() { m.events.Add("machine %s mounted at %s", m.data.node, m.cfg.Mount) }}
 	err := insist(running, "mounting at "+m.cfg.Mount, func(running context.Context) error {
 		if ctx.Err() != nil {
 			return nil
@@ -272,6 +276,14 @@ func (m *Machine) mount(ctx, running context.Context) error {
 		return mountThrough(ctx, running, c, m.service, m.holders, m.fleet, machineSight{m.view(), m}, func(string) {})
 	})
 	return err
+}
+
+// runner is that of the machine's tasks; nil without the role.
+func (m *Machine) runner() *runnerConfig {
+	if !m.has(roleTask) {
+		return nil
+	}
+	return &runnerConfig{Data: m.data.path, Offer: offerOf(m.data.node, m.cfg.Labels, m.cfg.Resources), Version: Version()}
 }
 
 // closeMeta stops the metadata member.

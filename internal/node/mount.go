@@ -22,6 +22,7 @@ import (
 	"dos/internal/rights"
 	"dos/meta"
 	"dos/meta/client"
+	"dos/meta/task"
 	"dos/procfs"
 	"dos/procfs/cluster"
 	"dos/procfs/kv"
@@ -46,6 +47,10 @@ type MountConfig struct {
 	Options    fuse.Options
 	Debug      string // an address to serve profiles and metrics on; none
 	Ready      func() // called once the mount is usable
+	// Tasks has an embedded cluster run tasks. The program calls Started.
+	Tasks bool
+
+	runner *runnerConfig // of the machine that mounts; nil: no tasks run for it
 }
 
 // Mount mounts a cluster, or runs an embedded one and mounts it, until ctx ends
@@ -93,6 +98,9 @@ func mountEmbedded(ctx context.Context, c MountConfig) (err error) {
 			services: e.meta.Session(e.session),
 			session:  func() meta.SessionID { return e.session }, broken: e.broken,
 		}
+		if c.Tasks && c.Subtree == "" {
+			f.runner = &runnerConfig{Data: e.data.path, Embedded: true, Offer: offerOf(nodeName, nil, task.Resources{}), Version: Version()}
+		}
 		f.mounted = func(point string) {
 			e.events.Add("mounted at %s", point)
 			if err := noteHolder(e.data.lock, point); err != nil {
@@ -117,8 +125,9 @@ type front struct {
 	services client.Caller
 	node     string // the machine that serves the mount, by name
 	session  func() meta.SessionID
-	broken   <-chan error // why the mount cannot go on
-	mounted  func(string) // called once the mount is usable, with its path
+	broken   <-chan error  // why the mount cannot go on
+	mounted  func(string)  // called once the mount is usable, with its path
+	runner   *runnerConfig // of the machine's tasks; nil: none run here
 	last     cluster.LastError
 }
 
@@ -161,15 +170,22 @@ func (f *front) serve(ctx, running context.Context, c MountConfig) error {
 		server.Wait()
 		close(gone)
 	}()
+	leave := func() {}
+	if f.runner != nil {
+		f.runner.Mount = server.MountPoint()
+		leave = beginRunner(running, *f.runner)
+	}
 	var broken error
 	select {
 	case <-gone:
+		leave()
 		return nil
 	case <-ctx.Done():
 	case <-running.Done():
 	case broken = <-f.broken:
 		slog.Error("node: cannot go on", "err", broken)
 	}
+	leave() // before the tree is away
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), unmountWait)
 	defer cancel()
 	err = server.Unmount(deadline)

@@ -153,6 +153,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 			offices: admission.NewClient(officesOf(machines)), remove: sees.Remove, refresh: machines.Refresh,
 		},
 	}
+	f.runner = c.runner
 	err = f.serve(ctx, above, c)
 	stopTree()
 	err = errors.Join(err, <-done) // what was written is stored by now
