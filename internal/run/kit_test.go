@@ -208,7 +208,7 @@ func separateHost(t *testing.T, dir string, bare bool, id, script string) separa
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Process.Kill(); s.Wait() })
+	t.Cleanup(func() { s.Process.Kill(); _ = s.Wait() })
 	line := make([]byte, 1024)
 	n, err := out.Read(line)
 	if got := strings.TrimSpace(string(line[:n])); err != nil && !errors.Is(err, io.EOF) || got != "started" {
