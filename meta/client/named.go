@@ -373,6 +373,16 @@ func (h *Held) Wait(ctx context.Context) error {
 	}
 }
 
+// Waits reports whether the claim is in the lock's queue still: neither held nor lost.
+func (h *Held) Waits() bool {
+	select {
+	case <-h.decided:
+		return false
+	default:
+		return true
+	}
+}
+
 // Lost is closed when the lock is not held any more, or not waited for, though
 // nobody gave it up.
 func (h *Held) Lost() <-chan struct{} { return h.lost }

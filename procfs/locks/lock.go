@@ -191,7 +191,7 @@ func (h *handle) Lock(ctx context.Context, mode meta.LockMode, wait bool) error 
 		if held, err = ask(ctx, h.lock.name, how); err != nil {
 			return stale(err)
 		}
-	} else if !wait {
+	} else if !wait && held.Waits() {
 		return h.give(held, mode, meta.Busy)
 	}
 	return h.give(held, mode, stale(held.Wait(ctx)))
