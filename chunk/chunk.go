@@ -41,6 +41,9 @@ var (
 	ErrLost = errors.New("chunk: store lost")
 	// ErrTooFew says that fewer shards can be reached than the code needs.
 	ErrTooFew = errors.New("chunk: too few shards")
+	// ErrGone says, beside ErrTooFew or ErrNotExist, that all stores were heard: what is
+	// missing is nowhere.
+	ErrGone = errors.New("chunk: no store that is away could have it")
 )
 
 // A StripeID names one stripe. IDs are never reused; zero names none.

@@ -280,12 +280,12 @@ func TestReadCollected(t *testing.T) {
 			s := write(t, p, random(1, n))
 			p.Discard(t.Context(), s)
 			got := make([]byte, n)
-			if err := p.Read(t.Context(), s, got, 0); !errors.Is(err, chunk.ErrNotExist) {
-				t.Errorf("Read: %v, want ErrNotExist", err)
+			if err := p.Read(t.Context(), s, got, 0); !errors.Is(err, chunk.ErrNotExist) || !errors.Is(err, chunk.ErrGone) {
+				t.Errorf("Read: %v, want ErrNotExist, and that it is gone", err)
 			}
 			c.Faulty(s.Stores[0]).Down(true)
-			if err := p.Read(t.Context(), s, got, 0); !errors.Is(err, chunk.ErrNotExist) {
-				t.Errorf("Read with a store down: %v, want ErrNotExist", err)
+			if err := p.Read(t.Context(), s, got, 0); !errors.Is(err, chunk.ErrNotExist) || errors.Is(err, chunk.ErrGone) {
+				t.Errorf("Read with a store down, which may have it: %v, want ErrNotExist", err)
 			}
 			c.Faulty(s.Stores[0]).Down(false)
 			if ids := d.take(); len(ids) != 0 {

@@ -18,7 +18,7 @@ import (
 // the store that has it; if that store fails or is slow, the same range of
 // other shards gives it. ErrTooFew when too few shards can be reached or
 // verified, ErrNotExist when every live store of the stripe says that it never
-// had its shard.
+// had its shard; ErrGone besides when no store is away.
 func (p *Path) Read(ctx context.Context, s chunk.Stripe, b []byte, off int64) error {
 	switch err := erasure.Check(s.Code); {
 	case err != nil:
@@ -32,12 +32,12 @@ func (p *Path) Read(ctx context.Context, s chunk.Stripe, b []byte, off int64) er
 	}
 	began, changed := time.Now(), p.changed()
 	err := p.read(ctx, s, b, off)
-	if !errors.Is(err, errAway) || changed == nil {
+	if !away(err) || changed == nil {
 		return err
 	}
 	ctx, cancel := context.WithDeadlineCause(ctx, began.Add(p.config.Timeout), errTimeout)
 	defer cancel()
-	for errors.Is(err, errAway) && p.wait(ctx, changed) {
+	for away(err) && p.wait(ctx, changed) {
 		changed = p.changed()
 		if again := p.read(ctx, s, b, off); again == nil || ctx.Err() == nil {
 			err = again
@@ -173,9 +173,10 @@ func (p *Path) failed(ctx context.Context, w *want) error {
 		return context.Cause(ctx)
 	}
 	kind := chunk.ErrTooFew
+	gone := true
 	never := 0
 	if slices.ContainsFunc(slices.Collect(maps.Values(w.why)), func(err error) bool { return !aboutShard(err) }) {
-		kind = errAway
+		gone = false
 	}
 	all := make(failures)
 	for i, store := range w.stripe.Stores {
@@ -195,6 +196,9 @@ func (p *Path) failed(ctx context.Context, w *want) error {
 	} else {
 		p.report(w)
 	}
+	if gone && len(all) > int(w.stripe.Code.M) {
+		kind = fmt.Errorf("%w: %w", kind, chunk.ErrGone)
+	}
 	return fmt.Errorf("stripe %016x (%v): cannot read shard %d: %v: %w", uint64(w.stripe.ID), w.stripe.Code, w.index, all, kind)
 }
 
@@ -210,8 +214,8 @@ func (a *answers) add(i int, err error) {
 
 var errShort = errors.New("shard is too short")
 
-// errAway is ErrTooFew where a store that does not answer may have what is missing.
-var errAway = fmt.Errorf("%w", chunk.ErrTooFew)
+// away reports whether a store that does not answer may have what is missing.
+func away(err error) bool { return errors.Is(err, chunk.ErrTooFew) && !errors.Is(err, chunk.ErrGone) }
 
 // readFull fills b from one shard.
 func readFull(ctx context.Context, s chunk.Store, id chunk.ID, b []byte, off int64) error {

@@ -14,6 +14,7 @@ import (
 	"dos/meta/client"
 	"dos/meta/namespace"
 	metanode "dos/meta/node"
+	"dos/meta/queue"
 	"dos/meta/replica"
 	"dos/meta/session"
 	"dos/meta/state"
@@ -90,6 +91,8 @@ func (c *checker) tree(ctx context.Context) error {
 			n.Files, n.Dirs, n.Symlinks, n.Special, n.Entries, n.Xattrs, n.Orphans, n.Purging)
 		c.say("data: %d bytes in %d extents (%d inline), %d stripes, %d of them waiting to be deleted",
 			n.Bytes, n.Extents, n.Inline, n.Stripes, n.Dead)
+		q := queue.Check(r, func(problem string) { c.problem("%s", problem) })
+		c.say("queues: %d with %d messages, %d of them in %d stripes", q.Queues, q.Messages, q.Large, q.Kept)
 		return nil
 	})
 }

@@ -83,7 +83,8 @@ func (t *Taker) write(ctx context.Context, data []byte) (begun []chunk.StripeID,
 }
 
 // Load reads the body of a message that is in stripes; of others it is there. Shards
-// that have moved meanwhile are looked for once more.
+// that have moved meanwhile are looked for once more. meta.Lost says that nobody will
+// ever read it, meta.Unavailable that somebody may.
 func (t *Taker) Load(ctx context.Context, m *queue.Got) error {
 	switch {
 	case len(m.Parts) == 0:
@@ -130,6 +131,8 @@ func dataError(err error) error {
 	switch {
 	case errors.Is(err, chunk.ErrFull):
 		return fmt.Errorf("%w: %w", meta.NoSpace, err)
+	case errors.Is(err, chunk.ErrGone):
+		return fmt.Errorf("%w: %w", meta.Lost, err)
 	case errors.Is(err, chunk.ErrTooFew), errors.Is(err, chunk.ErrLost), errors.Is(err, chunk.ErrCorrupt), errors.Is(err, chunk.ErrNotExist):
 		return fmt.Errorf("%w: %w", meta.Unavailable, err)
 	}

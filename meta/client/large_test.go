@@ -70,6 +70,19 @@ func (h *heap) all() (ids []chunk.StripeID) {
 	return ids
 }
 
+// gone are stores that have nothing of a stripe any more, and say so.
+type gone struct {
+	*heap
+	stripe chunk.StripeID
+}
+
+func (g gone) Read(ctx context.Context, s chunk.Stripe, b []byte, off int64) error {
+	if s.ID == g.stripe {
+		return chunk.ErrGone
+	}
+	return g.heap.Read(ctx, s, b, off)
+}
+
 // newLarge returns a Taker with stores, and a queue.
 func newLarge(t *testing.T) (*client.Taker, *heap, client.Sender, meta.SessionID) {
 	t.Helper()
@@ -191,5 +204,58 @@ func TestLargeUnreadable(t *testing.T) {
 	without := client.NewTaker(client.Always(client.Direct(service, id), id), nil)
 	if err := without.Put(ctx, "q", data); !errors.Is(err, meta.Unsupported) {
 		t.Errorf("put without stores: %v", err)
+	}
+}
+
+// A message whose stripes are lost for good is a dead letter, and in nobody's way.
+func TestLargeLost(t *testing.T) {
+	taker, h, _, id := newLarge(t)
+	ctx := t.Context()
+	put := func(n int) {
+		t.Helper()
+		if err := taker.Put(ctx, "q", noise(queue.BodyMax+n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(1)
+	put(2)
+	lost := gone{h, h.all()[0]}
+	for _, s := range h.all() {
+		lost.stripe = min(lost.stripe, s)
+	}
+	reader := client.NewTaker(taker.Caller.(client.Stay), lost)
+	r, m, err := reader.Take(ctx, "q", "", "test", client.Process{}, false)
+	if err != nil || len(m.Body) != queue.BodyMax+2 {
+		t.Fatalf("behind a lost message: %d bytes, %v", len(m.Body), err)
+	}
+	if err := r.Close(ctx, true); err != nil {
+		t.Error(err)
+	}
+	dead, err := reader.Dead(ctx, queue.Dead{Name: "q", Limit: 9})
+	if err != nil || len(dead.List) != 1 || dead.List[0].Got.Number != 1 {
+		t.Fatalf("dead letters: %+v, %v", dead, err)
+	}
+	if err := reader.Load(ctx, &dead.List[0].Got); !errors.Is(err, meta.Lost) {
+		t.Errorf("reading the lost one: %v", err)
+	}
+	if _, _, err := reader.Take(ctx, "q", "", "test", client.Process{}, false); !errors.Is(err, meta.WouldWait) {
+		t.Errorf("there is something left: %v", err)
+	}
+
+	put(3)
+	for _, s := range h.all() {
+		lost.stripe = max(lost.stripe, s)
+	}
+	put(4)
+	reader = client.NewTaker(taker.Caller.(client.Stay), lost)
+	stream := reader.Open("q", "", "test")
+	if m, err := stream.Next(ctx, false); err != nil || len(m.Body) != queue.BodyMax+4 {
+		t.Errorf("a stream behind a lost message: %d bytes, %v", len(m.Body), err)
+	}
+	if err := stream.Close(ctx, false); err != nil {
+		t.Error(err)
+	}
+	if st, err := reader.Status(ctx, "q"); err != nil || st.Dead != 2 || st.Depth() != 1 {
+		t.Errorf("in the end, of session %d: %+v, %v", id, st, err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -104,8 +105,11 @@ func (t *Taker) Take(ctx context.Context, name, group, who string, by Process, w
 		c = NewConsumer(t.stay, name, group, who)
 	}
 	r := &Reader{taker: t, consumer: c, by: by}
-	err := r.fill(ctx, 1, wait)
-	if err != nil {
+	m, err := r.only1(ctx, wait)
+	for err == errGone {
+		m, err = r.only1(ctx, wait)
+	}
+	if err != nil && r.only == 0 {
 		if c.place != 0 {
 			t.mu.Lock()
 			t.idle[key] = append(t.idle[key], idleWait{c, time.Now()})
@@ -113,15 +117,23 @@ func (t *Taker) Take(ctx context.Context, name, group, who string, by Process, w
 		}
 		return nil, queue.Got{}, err
 	}
-	r.only = r.got[0].Number
-	t.mu.Lock()
-	t.readers[r] = true
-	t.mu.Unlock()
-	m, err := r.step(ctx)
 	if err != nil { // it is back as if it had not been taken
 		return nil, m, errors.Join(err, r.Close(context.WithoutCancel(ctx), false))
 	}
 	return r, m, nil
+}
+
+// only1 takes one message, of which the Reader is from then on.
+func (r *Reader) only1(ctx context.Context, wait bool) (queue.Got, error) {
+	r.only = 0
+	if err := r.fill(ctx, 1, wait); err != nil {
+		return queue.Got{}, err
+	}
+	r.only = r.got[0].Number
+	r.taker.mu.Lock()
+	r.taker.readers[r] = true
+	r.taker.mu.Unlock()
+	return r.step(ctx)
 }
 
 // Open returns a Reader of many messages.
@@ -181,12 +193,16 @@ func (r *Reader) Next(ctx context.Context, wait bool) (queue.Got, error) {
 		r.acks = append(r.acks, r.now)
 		r.now = 0
 	}
-	if len(r.got) == 0 {
-		if err := r.fill(ctx, batchMax, wait); err != nil {
-			return queue.Got{}, err
+	for {
+		if len(r.got) == 0 {
+			if err := r.fill(ctx, batchMax, wait); err != nil {
+				return queue.Got{}, err
+			}
+		}
+		if m, err := r.step(ctx); err != errGone {
+			return m, err
 		}
 	}
-	return r.step(ctx)
 }
 
 // sure returns when what was claimed a while ago is certainly still held. This machine
@@ -215,10 +231,22 @@ func (r *Reader) sure(ctx context.Context) error {
 
 func (r *Reader) forget() { r.claim, r.got, r.now, r.acks = 0, nil, 0, nil }
 
-// step gives out the next message of those that are here, if its body can be had.
+// errGone says that a message was given up, and the next one is to be looked at.
+var errGone = errors.New("the message was given up")
+
+// step gives out the next message of those that are here, if its body can be had. If it
+// is lost the message becomes a dead letter: at the head, it would be in the way of all
+// others for ever.
 func (r *Reader) step(ctx context.Context) (queue.Got, error) {
 	m := r.got[0]
-	if err := r.taker.Load(ctx, &m); err != nil {
+	if err := r.taker.Load(ctx, &m); errors.Is(err, meta.Lost) {
+		if _, e := r.taker.Settle(context.WithoutCancel(ctx), r.settle(queue.Discard, []uint64{m.Number}, 0)); e != nil {
+			return queue.Got{}, errors.Join(err, e)
+		}
+		r.got = r.got[1:]
+		slog.Warn("client: what a message says is lost: it is a dead letter now", "queue", r.consumer.take.Name, "message", m.Number, "err", err)
+		return queue.Got{}, errGone
+	} else if err != nil {
 		return queue.Got{}, err
 	}
 	r.got = r.got[1:]

@@ -2,6 +2,7 @@ package namespace
 
 import (
 	"fmt"
+	"iter"
 
 	"dos/chunk"
 	"dos/meta"
@@ -30,6 +31,21 @@ func Keep(tx *state.Tx, list []chunk.Stripe) error {
 		total(tx, func(t *totals) { t.Bytes += int64(s.Len) })
 	}
 	return nil
+}
+
+// Kept yields the stripes that are kept for other rooms, and how often each is named.
+func Kept(r state.Reader) iter.Seq2[chunk.StripeID, int64] {
+	return func(yield func(chunk.StripeID, int64) bool) {
+		for _, val := range r.Scan([]byte("s"), state.After([]byte("s"))) {
+			var s StripeInfo
+			if state.Unmarshal(val, &s) != nil || s.Owner != 0 || s.Live == 0 {
+				continue // it is a file's, dead, or damaged, of which Check tells
+			}
+			if !yield(s.Stripe.ID, s.Live/int64(max(s.Stripe.Len, 1))) {
+				return
+			}
+		}
+	}
 }
 
 // Share says that kept stripes are named once more.

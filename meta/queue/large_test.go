@@ -5,13 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"testing"
 	"time"
 
 	"dos/chunk"
 	"dos/meta"
-	"dos/meta/namespace"
 	"dos/meta/session"
 	"dos/meta/state"
 	"dos/meta/state/statetest"
@@ -46,43 +44,10 @@ func (by *writer) push(m ...Message) []uint64 {
 	return must[Pushed](by.w, by.id, OpPush, Push{Name: "q", Messages: m}).IDs
 }
 
-// names counts how often rows of messages name each stripe.
-func (w *world) names() map[chunk.StripeID]int64 {
-	names := make(map[chunk.StripeID]int64)
-	for k, v := range w.store.Scan([]byte("8"), []byte("9")) {
-		parts := partsOf(k[1], v)
-		if k[1] == 't' {
-			var t timer
-			if state.MustUnmarshal(v, &t); t.Message != nil {
-				parts = t.Message.Parts
-			}
-		}
-		for _, id := range parts {
-			names[id]++
-		}
-	}
-	return names
-}
-
 // lives checks that stripes live as often as they are named, and returns how many do.
-func (w *world) lives() (n int) {
+func (w *world) lives() int {
 	w.t.Helper()
-	lives := make(map[chunk.StripeID]int64)
-	for _, v := range w.store.Scan([]byte("s"), state.After([]byte("s"))) {
-		var s namespace.StripeInfo
-		if state.MustUnmarshal(v, &s); s.Live > 0 {
-			lives[s.Stripe.ID] = s.Live / int64(s.Stripe.Len)
-		}
-	}
-	if names := w.names(); !maps.Equal(names, lives) {
-		w.t.Errorf("stripes are named %v, and live %v", names, lives)
-	}
-	for id, died := range w.dead() {
-		if s, ok := lives[id]; ok {
-			w.t.Errorf("stripe %d, which died at %d, lives %d times", id, died, s)
-		}
-	}
-	return len(lives)
+	return Check(w.store, func(problem string) { w.t.Error(problem) }).Kept
 }
 
 // dead are the stripes that are to be collected.
@@ -270,4 +235,42 @@ func TestGoldenLarge(t *testing.T) {
 		fmt.Fprintf(&rows, "%s %x %x\n", k[:1], k[1:], v)
 	}
 	statetest.Golden(t, "testdata/large.golden", w.rows()+rows.String())
+}
+
+// Check tells of each stripe that is not named as often as it is kept.
+func TestCheck(t *testing.T) {
+	w := newWorld(t)
+	w.make("q")
+	by := w.writer()
+	by.push(by.large(1), by.large(2))
+	w.wantLives("sent", 3)
+	said := func() (list []string) {
+		Check(w.store, func(problem string) { list = append(list, problem) })
+		return list
+	}
+	q := load(w.store, "q")
+	row := key('m', q.Log, 2)
+	val, _ := w.store.Get(row)
+	w.store.Delete(row)
+	if got := said(); len(got) != 2 || got[0] != "stripe 2 is kept for 1 messages, and 0 name it" {
+		t.Errorf("a message without a row: %q", got)
+	}
+	w.store.Set(key('m', q.Log, 3), val)
+	if got := said(); len(got) != 0 {
+		t.Errorf("under another number: %q", got)
+	}
+	w.store.Set(row, val)
+	if got := said(); len(got) != 2 || got[0] != "stripe 2 is kept for 1 messages, and 2 name it" {
+		t.Errorf("a message that is there twice: %q", got)
+	}
+	w.store.Delete(row)
+	stripe := binary.BigEndian.AppendUint64([]byte("s"), 2)
+	w.store.Delete(stripe)
+	if got := said(); len(got) != 1 || got[0] != "stripe 2 is named by 1 messages and is not kept" {
+		t.Errorf("a stripe without a row: %q", got)
+	}
+	w.store.Set(row, []byte{0xff})
+	if got := said(); len(got) != 2 {
+		t.Errorf("a row that cannot be read: %q", got)
+	}
 }

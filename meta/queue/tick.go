@@ -181,14 +181,12 @@ func sweep(tx *state.Tx, req Bound) (More, error) {
 
 // partsOf are the stripes that a row of such a table names.
 func partsOf(table byte, val []byte) []chunk.StripeID {
-	var m message
-	switch table {
-	case 'm':
-		state.MustUnmarshal(val, &m)
-	case 'x':
-		var d dead
-		state.MustUnmarshal(val, &d)
-		m = d.Message
+	m, err := messageOf(table, val)
+	switch {
+	case err != nil:
+		panic(fmt.Sprintf("queue: a row of table %c: %v", table, err))
+	case m == nil:
+		return nil
 	}
 	return m.Parts
 }

@@ -228,7 +228,7 @@ var manual = procfs.Help{
 		{Name: "Q/status", Text: "how much there is, who has it, how safe it is", Examples: []string{"cat /dos/queues/jobs/status /dos/queues/jobs/inflight"}},
 		{Name: "Q/ctl", Text: "durable fsync|memory: memory is fast, see status for what it is worth; the other files are\nthe same, but put takes 64 KiB at most, and keep, dead Q2, token= and kv's .txn are not for it;\nmax N; full block|reject|drop-old; ack TIME; attempts N; dead Q2|-; order fifo|priority|key;\nkeep 7d|10g|0; pause; resume; purge; default on|off: whether who pops without a group takes part", Examples: []string{"echo 'keep 7d' >/dos/queues/jobs/ctl"}},
 		{Name: "Q/log", Text: "all messages that are kept", Examples: []string{"cat /dos/queues/jobs/log"}},
-		{Name: "Q/dead/ID", Text: "messages that were given up; rm removes one", Examples: []string{"ls /dos/queues/jobs/dead"}},
+		{Name: "Q/dead/ID", Text: "messages that were given up; rm removes one. A large message whose bytes are lost with\ntoo many stores becomes one when it is taken, and the next is given out: reading it is EIO", Examples: []string{"ls /dos/queues/jobs/dead"}},
 		{Name: "Q/groups/G/", Text: "mkdir makes a group with its own pop, lease, stream, status and ctl: seek first|last|N|TIME", Examples: []string{"mkdir /dos/queues/jobs/groups/audit; echo 'seek first' >/dos/queues/jobs/groups/audit/ctl"}},
 	},
 }
