@@ -19,14 +19,6 @@ import (
 	"dos/meta/task"
 )
 
-func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "shim" {
-		run.Main()
-		return
-	}
-	os.Exit(m.Run())
-}
-
 // A service assigns what a test tells it to, and hears what is reported.
 type service struct {
 	mu       sync.Mutex
@@ -156,7 +148,7 @@ func newSite(t *testing.T, change ...func(*Config)) *site {
 	t.Helper()
 	s := &site{T: t, service: newService(), mount: t.TempDir()}
 	s.left.Store(int64(time.Hour))
-	host, err := run.Open(t.Context(), run.Config{Dir: t.TempDir(), Shim: []string{"test", "shim"}, Bare: true})
+	host, err := run.Open(t.Context(), run.Config{Dir: t.TempDir(), Bare: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ type tree struct {
 
 func newTree(mount string, is func() error) *tree {
 	if is == nil {
-		is = func() error { return mounted(filepath.Join(mount, tasks)) }
+		is = func() error { return mounted(mount) }
 	}
 	return &tree{mount: mount, is: is, why: unknown, changed: make(chan struct{})}
 }
@@ -41,14 +41,18 @@ const tasks = "tasks"
 // unknown is why before the first look.
 const unknown = "it is not known yet whether the tree is mounted"
 
-// mounted says why a directory is not one of a mount.
-func mounted(dir string) error {
-	var st unix.Statfs_t
-	err := unix.Statfs(dir, &st)
-	if err == nil && st.Type != unix.FUSE_SUPER_MAGIC {
-		err = errors.New("nothing is mounted")
+// mounted says why nothing is mounted at a point.
+func mounted(point string) error {
+	var at, above, below unix.Stat_t
+	for path, st := range map[string]*unix.Stat_t{point: &at, filepath.Dir(point): &above, filepath.Join(point, tasks): &below} {
+		if err := unix.Stat(path, st); err != nil {
+			return err
+		}
 	}
-	return err
+	if at.Dev == above.Dev || below.Dev != at.Dev {
+		return errors.New("nothing is mounted")
+	}
+	return nil
 }
 
 // away says why the mount is not there, "" if it is, and when that changes.

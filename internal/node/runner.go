@@ -40,26 +40,16 @@ import (
 // to end if it has no task, TERM to kill its tasks and end. With no task, and nothing running on the
 // data directory, it ends by itself.
 
-// The names by which this program is started to be something else, see Started.
-const (
-	runnerName = "dos-runner"
-	shimName   = "dos-shim"
-)
+// runnerName is by what name this program is started to be a runner, see Started.
+const runnerName = "dos-runner"
 
-// Started reports whether this process is one that a machine started for its tasks,
-// and if so, has done what it was for. Programs that run machines call it first of all.
+// Started reports whether this process is the runner of a machine, and if so, has
+// been it to its end. Programs that run machines call it first of all.
 func Started(args []string) bool {
-	var err error
-	switch filepath.Base(args[0]) {
-	case shimName:
-		run.Main()
-		return true
-	case runnerName:
-		err = runRunner(args[len(args)-1])
-	default:
+	if filepath.Base(args[0]) != runnerName {
 		return false
 	}
-	if err != nil {
+	if err := runRunner(args[len(args)-1]); err != nil {
 		slog.Error("runner: ends", "err", err)
 		os.Exit(1)
 	}
@@ -128,7 +118,7 @@ func runRunner(text string) error {
 	if err != nil {
 		return err
 	}
-	host, err := run.Open(ctx, run.Config{Dir: c.dir(), Shim: []string{shimName}, All: run.Limits{Memory: c.Offer.Have.Mem}})
+	host, err := run.Open(ctx, run.Config{Dir: c.dir(), All: run.Limits{Memory: c.Offer.Have.Mem}})
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func fault(t *testing.T, bare bool) (s separate, pids []int) {
 	t.Cleanup(func() {
 		s.Process.Kill()
 		s.Wait()
-		h, err := Open(context.Background(), Config{Dir: s.dir, Shim: shimCommand(), Bare: bare})
+		h, err := Open(context.Background(), Config{Dir: s.dir, Bare: bare})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,9 +20,8 @@ import (
 // Config says what a Host is. The zero value of an optional field means the default
 // beside it.
 type Config struct {
-	Dir  string   // what runs is noted here; made if missing. One Host a directory
-	Shim []string // arguments, the name first, with which this program calls Main
-	All  Limits   // of all tasks together; none
+	Dir string // what runs is noted here; made if missing. One Host a directory
+	All Limits // of all tasks together; none
 	// Bare does without cgroups.
 	Bare bool
 }
@@ -312,7 +311,7 @@ func (h *Host) fork(p *Process, s Spec, script bool) error {
 	}
 	h.starting.RLock()
 	defer h.starting.RUnlock()
-	p.shim, err = os.StartProcess("/proc/self/exe", append(h.cfg.Shim[:len(h.cfg.Shim):len(h.cfg.Shim)], s.ID), &os.ProcAttr{
+	p.shim, err = os.StartProcess("/proc/self/exe", []string{shimName, s.ID}, &os.ProcAttr{
 		Dir: "/", Env: []string{}, Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {

@@ -17,29 +17,21 @@ import (
 	"dos/internal/boottime"
 )
 
-// The test's program is also the shim, and a host for tests that kill one.
+// The test's program is also a host, for tests that kill one.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 {
-		switch os.Args[1] {
-		case "shim":
-			Main()
-			return
-		case "host":
-			hostMain(os.Args[2:])
-			return
-		}
+	if len(os.Args) > 1 && os.Args[1] == "host" {
+		hostMain(os.Args[2:])
+		return
 	}
 	os.Exit(m.Run())
 }
-
-func shimCommand() []string { return []string{"test", "shim"} }
 
 // forever is an hour that no test lives to see.
 func forever() time.Duration { return boottime.Now() + time.Hour }
 
 // hostMain is a Host with one task: DIR bare|cgroups ID SCRIPT. It says so when the task runs.
 func hostMain(args []string) {
-	h, err := Open(context.Background(), Config{Dir: args[0], Shim: shimCommand(), Bare: args[1] == "bare"})
+	h, err := Open(context.Background(), Config{Dir: args[0], Bare: args[1] == "bare"})
 	if err == nil {
 		mark := "DOS_TOKEN=" + args[2]
 		_, err = h.Start(Spec{ID: args[2], Script: []byte(args[3]), Env: []string{mark, "PATH=" + os.Getenv("PATH")}, Mark: mark, Until: boottime.Now() + hostTasks})
@@ -68,7 +60,7 @@ func each(t *testing.T, test func(t *testing.T, h *Host)) {
 
 func openHost(t testing.TB, bare bool) *Host {
 	t.Helper()
-	h, err := Open(t.Context(), Config{Dir: t.TempDir(), Shim: shimCommand(), Bare: bare})
+	h, err := Open(t.Context(), Config{Dir: t.TempDir(), Bare: bare})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,7 @@
 // # Who is above whom
 //
 //	Host (the process that calls Open)
-//	└── shim        one a task: this program again, see Main
+//	└── shim        one a task: this program again, under another name
 //	    └── task    a session and process group of its own, as its user
 //	        └── …   whatever it starts
 //

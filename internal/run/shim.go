@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"time"
@@ -26,9 +27,22 @@ type shim struct {
 	killing bool
 }
 
-// Main is a shim's life: the program of Config.Shim calls it, first of all, and
-// ends when it returns. Nothing else may run in the process.
-func Main() {
+// shimName is what a shim is called: by it the program knows that it is one.
+const shimName = "dos-shim"
+
+// A task begins with this program being started once more, and most of what that
+// costs is the initialization of packages that a shim has no use for. This one's
+// comes early, since packages are initialized in the order of their paths as far as
+// their imports allow. Nothing else may run in the process.
+func init() {
+	if filepath.Base(os.Args[0]) == shimName {
+		shimMain()
+		os.Exit(0)
+	}
+}
+
+// shimMain is a shim's life.
+func shimMain() {
 	// The kernel kills the task when the thread that started it ends.
 	runtime.LockOSThread()
 	s := &shim{control: os.NewFile(controlFD, "control")}
