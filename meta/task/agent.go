@@ -40,9 +40,12 @@ func offer(tx *state.Tx, req Offer) (none, error) {
 			return none{}, fmt.Errorf("more than %d machines: %w", NodesMax, meta.Quota)
 		}
 	}
-	tx.Set(nodeKey(req.Node), state.Marshal(nodeRow{req, tx.Session}))
+	tx.Set(nodeKey(req.Node), state.Marshal(nodeRow{Offer: req, Session: tx.Session}))
 	tx.Set(ofSessionKey(tx.Session, req.Node), []byte{})
 	w.stir()
+	if req.Closed != "" {
+		w.takeBack(req.Node, "its machine takes nothing: "+req.Closed, func(one run) bool { return one.Session == tx.Session })
+	}
 	w.done()
 	return none{}, nil
 }
@@ -50,14 +53,57 @@ func offer(tx *state.Tx, req Offer) (none, error) {
 func withdraw(tx *state.Tx, req Named) (none, error) {
 	w := begin(tx)
 	w.withdraw(req.Name, tx.Session)
-	u := w.node(req.Name)
-	for _, one := range slices.Clone(u.Runs) {
-		if r := w.runs(one, tx.Session); r != nil && !r.Attempt.Claimed {
-			w.lose(one.ID, r, "its machine took its offer back")
-		}
-	}
+	w.takeBack(req.Name, "its machine took its offer back", func(one run) bool { return one.Session == tx.Session })
 	w.done()
 	return none{}, nil
+}
+
+// takeBack takes assignments back that were not claimed, and says if there were any.
+func (w *work) takeBack(node, why string, which func(run) bool) (some bool) {
+	for _, one := range slices.Clone(w.node(node).Runs) {
+		if !one.Claimed && which(one) {
+			w.lose(one.ID, w.runs(one, one.Session), why)
+			some = true
+		}
+	}
+	return some
+}
+
+// deaf looks at the machines that were assigned something and did not claim it in time.
+func (w *work) deaf() {
+	if w.c.Claims == 0 || w.c.Claims > w.now {
+		return
+	}
+	w.c.Claims = 0
+	next := func(at meta.Time) {
+		if w.c.Claims == 0 || at < w.c.Claims {
+			w.c.Claims = at
+		}
+	}
+	for k, val := range w.tx.Scan(nodeKey(""), state.After(nodeKey(""))) {
+		var n nodeRow
+		state.MustUnmarshal(val, &n)
+		was, name := n.Deaf, string(k[2:])
+		if n.Deaf != 0 && n.Deaf <= w.now {
+			n.Deaf = 0
+			w.stir()
+		}
+		why := fmt.Sprintf("machine %s did not take it in %v", name, ClaimWait)
+		if w.takeBack(name, why, func(one run) bool { return later(one.Since, ClaimWait) <= w.now }) {
+			n.Deaf = later(w.now, ClaimWait)
+		}
+		for _, one := range w.node(name).Runs {
+			if !one.Claimed {
+				next(later(one.Since, ClaimWait))
+			}
+		}
+		if n.Deaf != 0 {
+			next(n.Deaf)
+		}
+		if n.Deaf != was {
+			w.tx.Set(k, state.Marshal(n))
+		}
+	}
 }
 
 // withdraw removes a session's offer.
@@ -157,7 +203,8 @@ func (w *work) report(req Report) meta.Kind {
 			return 0
 		}
 		a.Claimed = true
-		r.Claimed, r.Started, r.Exit, r.Usage = w.now, 0, nil, Usage{}
+		w.run(a).Claimed = true
+		r.Claimed, r.Started, r.Exit, r.Usage, r.Reason = w.now, 0, nil, Usage{}, ""
 		if r.Began == 0 {
 			r.Began = w.now
 		}
@@ -186,11 +233,19 @@ func (w *work) report(req Report) meta.Kind {
 
 // until notes by when a task that has started will have ended.
 func (w *work) until(r *row, a *attempt) {
+	if one := w.run(a); one.Until != 0 {
+		one.Until = later(w.now, r.Demand.Limit+slack)
+	}
+}
+
+// run is the room that an attempt has.
+func (w *work) run(a *attempt) *run {
 	u := w.node(a.Node)
 	i := slices.IndexFunc(u.Runs, func(one run) bool { return one.Token == a.Token })
-	if u.Runs[i].Until != 0 {
-		u.Runs[i].Until = later(w.now, r.Demand.Limit+slack)
+	if i < 0 {
+		panic(fmt.Sprintf("task: attempt %d has no room on machine %s", a.Token, a.Node))
 	}
+	return &u.Runs[i]
 }
 
 // decline is what becomes of a task that its machine cannot start. It counts as a loss,

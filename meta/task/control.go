@@ -121,12 +121,8 @@ func (w *work) order(id ID, a *attempt, o Order) error {
 	a.Orders = append(a.Orders, o)
 	if o.Verb == Cancel {
 		a.Frozen = false
-		u := w.node(a.Node)
-		for i := range u.Runs {
-			if one := &u.Runs[i]; one.Token == a.Token {
-				one.Stops, one.Until = true, later(w.now, slack)
-			}
-		}
+		one := w.run(a)
+		one.Stops, one.Until = true, later(w.now, slack)
 	}
 	w.news(id, a)
 	return nil
@@ -170,6 +166,9 @@ func (w *work) setPrio(r *row, req Control) error {
 
 // requeue has a task run again from its beginning. One that waits does so no longer.
 func (w *work) requeue(r *row, req Control) error {
+	if err := w.met(req.ID, r); err != nil {
+		return err
+	}
 	a := r.Attempt
 	switch {
 	case r.Array != nil:
@@ -187,6 +186,28 @@ func (w *work) requeue(r *row, req Control) error {
 		w.free(req.ID, r)
 	}
 	w.sleep(req.ID, r)
+	return nil
+}
+
+// met refuses a task that came after another, which ended otherwise than it should have.
+// If that runs again, the job waits for it again.
+func (w *work) met(id ID, r *row) error {
+	var job stored
+	read(w.tx, key('s', id.Job), &job)
+	for _, d := range job.Spec.After {
+		dep, _, ok := find(w.tx, d.ID)
+		switch {
+		case !ok || dep.Final != 0 && d.On.met(dep.Final) || has(w.tx, afterKey(d.ID, id.Job)):
+		case dep.Final != 0:
+			return fmt.Errorf("task %v cannot run: %s: %w", id, unmet(d, dep.Final), meta.Invalid)
+		case id.Place != 0:
+			return fmt.Errorf("task %v cannot run before %v has ended: %w", id, d.ID, meta.Invalid)
+		default:
+			if err := w.follow(id, r, []Dep{d}); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 

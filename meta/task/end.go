@@ -12,20 +12,18 @@ import (
 // free gives back the room of a task's attempt, which is over.
 func (w *work) free(id ID, r *row) {
 	a := r.Attempt
+	one := *w.run(a)
 	u := w.node(a.Node)
-	if i := slices.IndexFunc(u.Runs, func(one run) bool { return one.Token == a.Token }); i >= 0 {
-		one := u.Runs[i]
-		u.Runs = slices.Delete(u.Runs, i, i+1)
-		u.Sum.Sub(one.Need)
-		acc := w.account(r.Queue, r.UID)
-		acc.Used.Sub(one.Need)
-		acc.Tasks--
-		acc.Share.charge(w.now, cost(one.Need), span(one.Since, w.now))
-		acc.Share.Rate -= cost(one.Need)
-		q := w.running(r.Queue)
-		q.Used.Sub(one.Need)
-		q.Tasks--
-	}
+	u.Runs = slices.DeleteFunc(u.Runs, func(each run) bool { return each.Token == a.Token })
+	u.Sum.Sub(one.Need)
+	acc := w.account(r.Queue, r.UID)
+	acc.Used.Sub(one.Need)
+	acc.Tasks--
+	acc.Share.charge(w.now, cost(one.Need), span(one.Since, w.now))
+	acc.Share.Rate -= cost(one.Need)
+	q := w.running(r.Queue)
+	q.Used.Sub(one.Need)
+	q.Tasks--
 	w.tx.Delete(orderKey(a.Session, a.Version))
 	if id.Place != 0 {
 		w.array(id).Array.Active--

@@ -287,6 +287,9 @@ func (w *world) check() {
 			if runs[one.Token] != one.ID {
 				w.t.Errorf("machine %s runs %v under token %d, which is %v's", k[2:], one.ID, one.Token, runs[one.Token])
 			}
+			if r, _, ok := find(w.store, one.ID); !ok || r.Attempt == nil || r.Attempt.Claimed != one.Claimed {
+				w.t.Errorf("machine %s has claimed %v: %v, says its room", k[2:], one.ID, one.Claimed)
+			}
 			sum.Add(one.Need)
 			all := accounts[who{one.Queue, one.UID}]
 			all.Add(one.Need)

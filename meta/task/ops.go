@@ -89,6 +89,9 @@ const (
 	// which doubles with each time.
 	RetryMin = time.Second
 	RetryMax = 5 * time.Minute
+	// ClaimWait is how long an assignment waits for its machine to claim it. Then another
+	// machine gets it, and the one nothing more for as long, unless it offers anew.
+	ClaimWait = 30 * time.Second
 	// timeMax bounds every duration.
 	timeMax = 10 * 365 * 24 * time.Hour
 )

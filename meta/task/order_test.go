@@ -470,6 +470,60 @@ func TestDecline(t *testing.T) {
 	w.check()
 }
 
+// A machine that does not take what is assigned to it is passed over for a while.
+func TestDeaf(t *testing.T) {
+	w := newWorld(t)
+	s := w.offer("n1", 2)
+	id, other := w.submit("cpu=2"), w.submit("cpu=2")
+	w.schedule()
+	w.pass(ClaimWait - time.Second)
+	if got := w.get(id); got.Reason != "begins on n1" {
+		t.Error(got.Reason)
+	}
+	s2 := w.offer("n2", 2)
+	w.pass(time.Second)
+	if got := w.begun(s2); !slices.Equal(got, []ID{id}) && !slices.Equal(got, []ID{other}) {
+		t.Errorf("began %v", got)
+	}
+	w.check()
+	w.finishAll(s2)
+	if got := w.begun(s2); len(got) != 1 || w.get(id).Losses != 0 {
+		t.Errorf("began %v", got)
+	}
+	third := w.submit("cpu=2")
+	w.pass(ClaimWait - time.Second)
+	w.finishAll(s2)
+	must[none](w, s2, OpWithdraw, Named{"n2"})
+	if n := must[Offers](w, 0, OpOffers, none{}).Nodes[0]; n.Why == "" || w.get(third).Node != "" {
+		t.Errorf("%+v, %+v", n, w.get(third))
+	}
+	w.pass(time.Second)
+	if got := w.begun(s); !slices.Equal(got, []ID{third}) {
+		t.Errorf("began %v", got)
+	}
+	w.check()
+}
+
+// What was assigned and not claimed goes elsewhere when its machine says that it takes nothing.
+func TestClosed(t *testing.T) {
+	w := newWorld(t)
+	s := w.offer("n1", 2)
+	runs := w.submit("")
+	w.begun(s)
+	id := w.submit("")
+	w.schedule()
+	must[none](w, s, OpOffer, Offer{Node: "n1", Have: Resources{CPU: 2000, Mem: 8 << 30}, Slots: 4, Closed: "no mount"})
+	w.schedule()
+	if got := w.is(id, Pending); got.Reason != "its machine takes nothing: no mount; every node for it is drained or closed" || w.is(runs, Running).Node != "n1" {
+		t.Error(got.Reason)
+	}
+	w.check()
+	must[none](w, s, OpOffer, Offer{Node: "n1", Have: Resources{CPU: 2000, Mem: 8 << 30}, Slots: 4})
+	if got := w.begun(s); !slices.Equal(got, []ID{id}) {
+		t.Errorf("began %v", got)
+	}
+}
+
 func TestRetention(t *testing.T) {
 	w := newWorld(t)
 	w.twin = nil

@@ -34,7 +34,9 @@ func (room Room) nodes(r state.Reader, usedOf func(name string) *used) (list []*
 		state.MustUnmarshal(val, &row)
 		n := &node{name: string(k[2:]), offer: row.Offer, session: row.Session, used: usedOf(string(k[2:]))}
 		s := room.standing(r, n.name)
-		n.weight, n.why = int64(s.Weight), row.Offer.Closed
+		if n.weight, n.why = int64(s.Weight), row.Offer.Closed; row.Deaf != 0 {
+			n.why = "it does not take what is assigned to it"
+		}
 		if s.Drained {
 			n.why = "drained"
 			if s.Why != "" {

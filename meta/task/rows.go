@@ -25,6 +25,7 @@ type counters struct {
 	Queue  uint32    `cbor:"11,keyasint,omitempty"` // the last partition
 	Epoch  uint64    `cbor:"12,keyasint,omitempty"` // of what is said of machines, when the last pass was
 	Nodes  int       `cbor:"13,keyasint,omitempty"` // machines that offer something
+	Claims meta.Time `cbor:"15,keyasint,omitempty"` // when machines are looked at that do not claim; 0: never
 	Queues int       `cbor:"14,keyasint,omitempty"` // partitions beside the default one
 }
 
@@ -158,6 +159,9 @@ func (l *lane) shape() string {
 type nodeRow struct {
 	Offer   Offer          `cbor:"1,keyasint,omitempty"`
 	Session meta.SessionID `cbor:"2,keyasint,omitempty"`
+	// Deaf says that it did not claim what was assigned to it, and until when nothing
+	// more is.
+	Deaf meta.Time `cbor:"3,keyasint,omitempty"`
 }
 
 // used is what runs on a machine.
@@ -178,6 +182,7 @@ type run struct {
 	UID     uint32         `cbor:"8,keyasint,omitempty"`
 	Stops   bool           `cbor:"9,keyasint,omitempty"` // it was told to end
 	Since   meta.Time      `cbor:"10,keyasint,omitempty"`
+	Claimed bool           `cbor:"11,keyasint,omitempty"`
 }
 
 // account is a user in a partition.

@@ -27,6 +27,7 @@ func (room Room) schedule(tx *state.Tx, req Bound) (More, error) {
 		return More{}, fmt.Errorf("%d decisions, from 1 to %d: %w", req.Limit, DecideMax, meta.Invalid)
 	}
 	w := begin(tx)
+	w.deaf()
 	left := w.forgetOld(w.chores(w.tick(workMax)))
 	out := More{More: left <= 0}
 	if seen := room.epoch(tx); w.c.Dirty || w.c.Epoch != seen {
@@ -77,7 +78,8 @@ func (w *work) tick(limit int) int {
 // due is asked often: it looks at few rows.
 func (room Room) due(r state.Reader, req Due) (Work, error) {
 	c := readCounters(r)
-	return Work{c.Dirty || c.Epoch != room.epoch(r) || c.Chore < c.Chores || c.Next != 0 && c.Next <= req.Now || tooOld(r, c, req.Now)}, nil
+	return Work{c.Dirty || c.Epoch != room.epoch(r) || c.Chore < c.Chores || c.Next != 0 && c.Next <= req.Now ||
+		c.Claims != 0 && c.Claims <= req.Now || tooOld(r, c, req.Now)}, nil
 }
 
 // A pass decides which tasks begin, and where.
@@ -258,6 +260,9 @@ func (p *pass) start(t *turn, l *lane, n *node) {
 	one := run{ID: id, Token: a.Token, Session: a.Session, Need: need, Prio: t.key.prio(), Queue: r.Queue, UID: r.UID, Since: w.now}
 	if l.Demand.Limit != 0 {
 		one.Until = later(w.now, l.Demand.Limit+slack)
+	}
+	if w.c.Claims == 0 {
+		w.c.Claims = later(w.now, ClaimWait)
 	}
 	u := w.node(n.name)
 	u.Runs = append(u.Runs, one)

@@ -341,7 +341,7 @@ func (s *sim) timers() int64 { return s.count(key('T')) }
 // before what it comes after, nothing is lost or waits for ever, and every replica has
 // the same rows.
 func TestSim(t *testing.T) {
-	seeds(t, 150, func(t *testing.T, seed uint64) {
+	seeds(t, 80, func(t *testing.T, seed uint64) {
 		s := newSim(t, seed, 4)
 		s.lossy = true
 		must[none](s.world, 0, OpMakeQueue, MakeQueue{Name: "low"})
@@ -377,7 +377,7 @@ func rowsOf(r state.Reader) string { return (&world{store: r.(*state.Overlay)}).
 // whatever is begun before its turn, and that has a time limit.
 func TestSimReserved(t *testing.T) {
 	total := 0
-	seeds(t, 60, func(t *testing.T, seed uint64) {
+	seeds(t, 25, func(t *testing.T, seed uint64) {
 		s := newSim(t, seed, 3)
 		s.twin = nil
 		for _, a := range s.agents {
@@ -475,7 +475,7 @@ func (s *sim) overtook(id ID, t Task) int {
 
 // Users who are equal get equal parts, whatever the sizes of their tasks.
 func TestSimFair(t *testing.T) {
-	seeds(t, 5, func(t *testing.T, seed uint64) {
+	seeds(t, 2, func(t *testing.T, seed uint64) {
 		s := newSim(t, seed, 3)
 		s.twin = nil
 		for _, a := range s.agents {

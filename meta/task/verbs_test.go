@@ -343,4 +343,20 @@ func TestUnmetArray(t *testing.T) {
 	w.is(id.Element(4), Cancelled)
 	w.is(id.Element(5), Cancelled)
 	w.check()
+	for _, one := range []ID{id, id.Element(4), id.Element(5)} {
+		if err := wantKind[none](w, 0, OpControl, Control{ID: one, Verb: Requeue}, meta.Invalid); !strings.Contains(err.Error(), "cannot be") {
+			t.Error(err)
+		}
+	}
+	w.control(first, Requeue, 0)
+	w.control(id, Requeue, 0) // what it came after may end well yet
+	w.check()
+	if got := w.begun(s); !slices.Equal(got, []ID{first}) {
+		t.Errorf("began %v", got)
+	}
+	w.finish(s, first, Exit{})
+	if got := w.begun(s); !slices.Equal(got, []ID{id.Element(0)}) {
+		t.Errorf("began %v", got)
+	}
+	w.check()
 }
