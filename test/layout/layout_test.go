@@ -48,6 +48,7 @@ var may = map[string][]string{
 	"chunk/repair":            {"chunk", "chunk/"},
 	"chunk/fold":              {"chunk", "chunk/"},
 	"chunk/node":              {"chunk", "chunk/", "internal/"},
+	"chunk/cache":             {"chunk", "internal/"},
 
 	"meta":                 {"chunk"},
 	"meta/state":           {"meta"},
