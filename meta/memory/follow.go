@@ -56,7 +56,7 @@ func (h *Holder) followed(s *rpc.Stream, first hello) error {
 		if err != nil {
 			return err
 		}
-		if err := u.take1(is, payload); err != nil {
+		if err := u.take1(first.From, is, payload); err != nil {
 			return refuse(s, err.Error())
 		}
 		if err := s.Send(u.state()); err != nil {
@@ -95,10 +95,9 @@ func (h *Holder) known(ctx context.Context, first hello) (*unit, error) {
 		h.mu.Unlock()
 		if u != nil && u.begun == first.Begun {
 			u.mu.Lock()
-			follows := u.role == following || u.role == filling
-			epoch := u.epoch
+			follows := (u.role == following || u.role == filling) && u.whom == first.From
 			u.mu.Unlock()
-			if follows && epoch <= first.Epoch {
+			if follows {
 				return u, nil
 			}
 		}
@@ -117,7 +116,7 @@ func (h *Holder) filled(s *rpc.Stream, first hello) (*unit, error) {
 		return nil, fmt.Errorf("no memory is left for queues: %w", meta.NoSpace)
 	}
 	u := newUnit(h, first.Queue, first.Name, first.Begun)
-	u.epoch = first.Epoch
+	u.epoch, u.whom = first.Epoch, first.From
 	h.mu.Lock()
 	old := h.units[u.id]
 	if old != nil {
@@ -171,8 +170,9 @@ func (h *Holder) forget(u *unit) {
 	u.stop()
 }
 
-// take1 executes what the primary has executed.
-func (u *unit) take1(is news, payload []byte) error {
+// take1 executes what the primary has executed. That may not know yet that this is its
+// backup, at a later epoch than its own: it is known by its session.
+func (u *unit) take1(from meta.SessionID, is news, payload []byte) error {
 	var list []state.Command
 	if len(payload) > 0 {
 		if err := state.Unmarshal(payload, &list); err != nil {
@@ -182,7 +182,7 @@ func (u *unit) take1(is news, payload []byte) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	switch {
-	case u.role != following && u.role != filling || is.Epoch < u.epoch:
+	case u.role != following && u.role != filling || from != u.whom:
 		return fmt.Errorf("queue %q does not follow here at epoch %d any more", u.name, is.Epoch)
 	case u.index+uint64(len(list)) != is.Index:
 		return fmt.Errorf("queue %q: %d commands that end with %d follow %d", u.name, len(list), is.Index, u.index)

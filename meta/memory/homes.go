@@ -186,6 +186,9 @@ func (u *unit) become(ctx context.Context, home queue.Home) {
 	}
 	u.lost, u.lostAt = home.Lost, home.LostAt
 	if home.Backup.Session == u.holder.cfg.Session {
+		if u.role != leading {
+			u.whom = home.Primary.Session
+		}
 		if u.role != leading && home.Epoch > u.epoch || u.role == filling {
 			u.role, u.epoch, u.heard = following, home.Epoch, now()
 		}
@@ -203,7 +206,7 @@ func (u *unit) become(ctx context.Context, home queue.Home) {
 		u.ready = 0
 	}
 	if home.Backup.Session != 0 {
-		l := u.connect(ctx, home.Backup, true)
+		l := u.connect(home.Backup, true)
 		u.holder.start(ctx, func(ctx context.Context) { u.serve(ctx, l, nil, nil) })
 	}
 }

@@ -25,13 +25,14 @@ const (
 
 // hello begins a stream: the header of its first frame.
 type hello struct {
-	Queue uint64 `cbor:"1,keyasint,omitempty"`
-	Name  string `cbor:"2,keyasint,omitempty"`
-	Epoch uint64 `cbor:"3,keyasint,omitempty"`
-	Begun uint64 `cbor:"4,keyasint,omitempty"`
-	Fill  bool   `cbor:"5,keyasint,omitempty"` // rows follow,
-	Index uint64 `cbor:"6,keyasint,omitempty"` // as they were after so many commands
-	Time  int64  `cbor:"7,keyasint,omitempty"` // of the last of these
+	Queue uint64         `cbor:"1,keyasint,omitempty"`
+	Name  string         `cbor:"2,keyasint,omitempty"`
+	Epoch uint64         `cbor:"3,keyasint,omitempty"`
+	Begun uint64         `cbor:"4,keyasint,omitempty"`
+	Fill  bool           `cbor:"5,keyasint,omitempty"` // rows follow,
+	Index uint64         `cbor:"6,keyasint,omitempty"` // as they were after so many commands
+	From  meta.SessionID `cbor:"8,keyasint,omitempty"` // the primary
+	Time  int64          `cbor:"7,keyasint,omitempty"` // of the last of these
 }
 
 // news is a frame from the primary; its commands or rows are the payload.
@@ -106,7 +107,7 @@ func (l *link) end() {
 }
 
 // connect makes a link. u.mu is held.
-func (u *unit) connect(ctx context.Context, to queue.Holder, inSync bool) *link {
+func (u *unit) connect(to queue.Holder, inSync bool) *link {
 	l := &link{to: to, inSync: inSync, base: u.index, sent: u.index, lease: now(), kick: make(chan struct{}, 1), ended: make(chan struct{})}
 	u.link = l
 	return l
@@ -127,9 +128,9 @@ func (u *unit) seek(ctx context.Context) {
 	if u.role != leading || u.link != nil || len(others) == 0 || now() < u.ready {
 		return
 	}
-	l := u.connect(ctx, others[u.tries%len(others)], false)
+	l := u.connect(others[u.tries%len(others)], false)
 	u.tries++
-	first := hello{Queue: u.id, Name: u.name, Epoch: u.epoch, Begun: u.begun, Fill: true, Index: u.index, Time: u.time}
+	first := hello{Queue: u.id, Name: u.name, Epoch: u.epoch, Begun: u.begun, From: h.cfg.Session, Fill: true, Index: u.index, Time: u.time}
 	rows := make([]row, 0, l.base)
 	for k, v := range u.store.Changes() {
 		rows = append(rows, row{k, v})
@@ -227,7 +228,7 @@ func (u *unit) converse(ctx context.Context, l *link, first *hello, rows []row) 
 	}
 	if first == nil {
 		u.mu.Lock()
-		first = &hello{Queue: u.id, Name: u.name, Epoch: u.epoch, Begun: u.begun}
+		first = &hello{Queue: u.id, Name: u.name, Epoch: u.epoch, Begun: u.begun, From: u.holder.cfg.Session}
 		u.mu.Unlock()
 	}
 	if err := s.Send(&rpc.Frame{Header: rpc.Encode(first)}); err != nil {
@@ -250,7 +251,9 @@ func (u *unit) converse(ctx context.Context, l *link, first *hello, rows []row) 
 	l.beats, l.sent = nil, is.Index
 	u.mu.Unlock()
 	u.hear(ctx, l, is)
-	go func() { // ends with the stream, which cancel ends
+	ended := make(chan struct{})
+	go func() { // ends with the stream
+		defer close(ended)
 		for {
 			is, err := receive(s)
 			if err != nil {
@@ -260,6 +263,10 @@ func (u *unit) converse(ctx context.Context, l *link, first *hello, rows []row) 
 			late.Reset(alone)
 			u.hear(ctx, l, is)
 		}
+	}()
+	defer func() { // what is heard later would be taken for an answer on the next stream
+		cancel(nil)
+		<-ended
 	}()
 	tick := time.NewTicker(beat)
 	defer tick.Stop()

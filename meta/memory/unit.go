@@ -42,7 +42,8 @@ type unit struct {
 	time  int64 // of the last command, in ns since 1970
 	size  int64 // of the store, as the Holder has counted it
 	heard time.Duration
-	from  meta.Time // nothing was due before
+	whom  meta.SessionID // the primary that it follows
+	from  meta.Time      // nothing was due before
 
 	// Of a primary:
 	ready  time.Duration // it answers from then on
