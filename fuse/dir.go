@@ -81,6 +81,9 @@ func (f *files) readStored(d *dir, pos int64, out *raw.DirEntryList, plus bool) 
 		if !ok {
 			return false, raw.OK
 		}
+		if f.reserved(d.nodeid, e.Name) {
+			continue // the special directory of that name is shown, and what lies behind it is not
+		}
 		if !f.addEntry(out, raw.DirEntry{Name: e.Name, Ino: uint64(e.Ino), Mode: e.Type, Off: uint64(pos + 1)}, e.Attr, plus) {
 			return true, raw.OK
 		}

@@ -108,6 +108,8 @@ type Node struct {
 	Target string `cbor:"5,keyasint,omitempty"` // of a symlink
 	// Lease gives the session the lease of the file (meta/lease) from the start.
 	Lease bool `cbor:"6,keyasint,omitempty"`
+	// Hidden makes the directory behind that of tasks, whose name nothing else can have.
+	Hidden bool `cbor:"7,keyasint,omitempty"`
 }
 
 // An Entry is one name in a directory.

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/common/expfmt"
 
+	"dos/meta/task"
 	"dos/procfs/cluster"
 	"dos/procfs/nodes"
 )
@@ -34,11 +35,12 @@ const askWait = 8 * time.Second
 // Metrics are the series of one dos.
 type Metrics struct{ whole, all *prometheus.Registry }
 
-// New returns the metrics of a source.
-func New(s Source) *Metrics {
+// New returns the metrics of a source, and of its tasks.
+func New(s Source, tasks func(context.Context) (task.Status, error)) *Metrics {
 	m := &Metrics{prometheus.NewRegistry(), prometheus.NewRegistry()}
-	m.whole.MustRegister(collector{s})
-	m.all.MustRegister(collector{s}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	c := collector{s, tasks}
+	m.whole.MustRegister(c)
+	m.all.MustRegister(c, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -82,7 +84,10 @@ func (s series[T]) send(to chan<- prometheus.Metric, of T, labels ...string) {
 }
 
 // collector makes the series of a source; it is a prometheus.Collector.
-type collector struct{ source Source }
+type collector struct {
+	source Source
+	tasks  func(context.Context) (task.Status, error)
+}
 
 // Describe says nothing: which stores and nodes there are changes.
 func (collector) Describe(chan<- *prometheus.Desc) {}
@@ -114,6 +119,26 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		}
 		for _, m := range ofMemory {
 			to <- prometheus.MustNewConstMetric(memory, prometheus.GaugeValue, float64(m.value(n.Memory)), name, m.kind)
+		}
+	}
+	st, err := c.tasks(ctx)
+	if err != nil {
+		slog.Warn("metrics: the tasks are not known", "err", err)
+		return
+	}
+	tasksSeries(to, st)
+}
+
+func tasksSeries(to chan<- prometheus.Metric, st task.Status) {
+	for _, s := range task.States() {
+		if int(s) < len(st.Counts) {
+			to <- prometheus.MustNewConstMetric(taskStates, prometheus.GaugeValue, float64(st.Counts[s]), s.String())
+		}
+	}
+	to <- prometheus.MustNewConstMetric(submitted, prometheus.CounterValue, float64(st.Submitted))
+	for _, n := range st.Nodes {
+		for _, one := range ofOffer {
+			one.send(to, n, n.Offer.Node)
 		}
 	}
 }

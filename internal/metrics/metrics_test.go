@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"dos/meta"
+	"dos/meta/task"
 	"dos/procfs/cluster"
 	"dos/procfs/nodes"
 )
@@ -35,8 +36,12 @@ func (source) Node(_ context.Context, name string) (nodes.Node, error) {
 	return nodes.Node{Name: name, State: "up", Load: nodes.Load{One: 0.5, CPUs: 2}, Memory: nodes.Memory{Total: 8, Resident: 3}}, nil
 }
 
+func someTasks(context.Context) (task.Status, error) {
+	return task.Status{Counts: []int64{0, 0, 3, 1, 0, 0, 0, 0}, Submitted: 9, Nodes: []task.NodeStatus{{Offer: task.Offer{Node: "a", Have: task.Resources{CPU: 2000}}, Used: task.Resources{CPU: 500}, Tasks: 1}}}, nil
+}
+
 func TestText(t *testing.T) {
-	text, err := New(source{}).Text(t.Context())
+	text, err := New(source{}, someTasks).Text(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,6 +50,7 @@ func TestText(t *testing.T) {
 		`dos_store_up{node="a\"b",store="7"} 0`, `dos_store_shards{node="a\"b",store="7"} 9`, "dos_free_bytes 5",
 		"dos_meta_members_alive 2", "# TYPE dos_meta_applied_total counter", `dos_node_up{node="a"} 1`, `dos_node_load1{node="a"} 0.5`,
 		`dos_node_memory_bytes{kind="resident",node="a"} 3`, `dos_build_info{version="v1"} 1`, "dos_start_time_seconds 100",
+		`dos_tasks{state="pending"} 3`, `dos_tasks{state="running"} 1`, "dos_jobs_submitted_total 9", `dos_node_tasks_cpus_used{node="a"} 0.5`, `dos_node_tasks{node="a"} 1`,
 	} {
 		if !strings.Contains("\n"+text, "\n"+want+"\n") {
 			t.Errorf("no line %s in\n%s", want, text)
@@ -57,14 +63,14 @@ func TestText(t *testing.T) {
 
 // What cannot be known is left out, and the rest is there.
 func TestNoStatus(t *testing.T) {
-	text, err := New(source{errors.New("no")}).Text(t.Context())
+	text, err := New(source{errors.New("no")}, someTasks).Text(t.Context())
 	if err != nil || !strings.Contains(text, "dos_answers 0\n") || !strings.Contains(text, "dos_node_up") || strings.Contains(text, "dos_files") {
 		t.Errorf("%v\n%s", err, text)
 	}
 }
 
 func TestHandler(t *testing.T) {
-	server := httptest.NewServer(New(source{}).Handler())
+	server := httptest.NewServer(New(source{}, someTasks).Handler())
 	defer server.Close()
 	resp, err := server.Client().Get(server.URL)
 	if err != nil {
@@ -81,7 +87,7 @@ func TestHandler(t *testing.T) {
 
 // The names are as Prometheus wants them.
 func TestLint(t *testing.T) {
-	problems, err := testutil.GatherAndLint(New(source{}).whole)
+	problems, err := testutil.GatherAndLint(New(source{}, someTasks).whole)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v, %v", problems, err)
 	}

@@ -3,6 +3,7 @@ package metrics
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"dos/meta/task"
 	"dos/procfs/cluster"
 	"dos/procfs/nodes"
 )
@@ -70,6 +71,19 @@ var ofNode = []series[nodes.Node]{
 	gauge("node_load1", "The load average over a minute.", nodeLabels, func(n nodes.Node) float64 { return n.Load.One }),
 	gauge("node_load5", "The load average over five minutes.", nodeLabels, func(n nodes.Node) float64 { return n.Load.Five }),
 	gauge("node_load15", "The load average over fifteen minutes.", nodeLabels, func(n nodes.Node) float64 { return n.Load.Fifteen }),
+}
+
+var (
+	taskStates = prometheus.NewDesc("dos_tasks", "Tasks by their state, each element of an array for itself.", []string{"state"}, nil)
+	submitted  = prometheus.NewDesc("dos_jobs_submitted_total", "Jobs that were submitted.", nil, nil)
+)
+
+var ofOffer = []series[task.NodeStatus]{
+	gauge("node_tasks", "Tasks that the machine has.", nodeLabels, func(n task.NodeStatus) float64 { return float64(n.Tasks) }),
+	gauge("node_tasks_cpus", "Cores that it offers to tasks.", nodeLabels, func(n task.NodeStatus) float64 { return float64(n.Offer.Have.CPU) / 1000 }),
+	gauge("node_tasks_cpus_used", "Cores that tasks have.", nodeLabels, func(n task.NodeStatus) float64 { return float64(n.Used.CPU) / 1000 }),
+	gauge("node_tasks_memory_bytes", "Memory that it offers to tasks.", nodeLabels, func(n task.NodeStatus) float64 { return float64(n.Offer.Have.Mem) }),
+	gauge("node_tasks_memory_used_bytes", "Memory that is kept for tasks.", nodeLabels, func(n task.NodeStatus) float64 { return float64(n.Used.Mem) }),
 }
 
 var ofMemory = []struct {

@@ -232,7 +232,7 @@ func (m *Machine) work(ctx, below context.Context) error {
 		g.Go(func() error { return m.takeCharge(running) })
 	}
 	if m.cfg.Debug != "" {
-		g.Go(func() error { return serveDebug(running, m.cfg.Debug, machineSight{m.view(), m}) })
+		g.Go(func() error { return serveDebug(running, m.cfg.Debug, machineSight{m.view(), m}, m.service.anyone()) })
 	}
 	mount := make(chan struct{}) // closed when nothing is mounted any more
 	g.Go(func() error {

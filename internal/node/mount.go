@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"dos/internal/admin"
 	"dos/internal/metrics"
 	"dos/internal/rights"
+	"dos/internal/tasktree"
 	"dos/meta"
 	"dos/meta/client"
 	"dos/meta/task"
@@ -29,6 +31,7 @@ import (
 	"dos/procfs/locks"
 	"dos/procfs/nodes"
 	"dos/procfs/queues"
+	"dos/procfs/tasks"
 )
 
 // unmountWait is how long a clean stop waits for users of the mount before it
@@ -84,7 +87,7 @@ func mountEmbedded(ctx context.Context, c MountConfig) (err error) {
 	g.Go(func() error { return e.Run(running) })
 	g.Go(func() error { return e.serveAdmin(running) })
 	if c.Debug != "" {
-		g.Go(func() error { return serveDebug(running, c.Debug, e) })
+		g.Go(func() error { return serveDebug(running, c.Debug, e, e.meta) })
 	}
 	g.Go(func() error {
 		defer stop()
@@ -121,6 +124,8 @@ type front struct {
 	sees    sight
 	admin   nodes.Admin
 	members client.Members
+	// near says which machines have what of a file; nil: there is one.
+	near func(context.Context, meta.Ino) (map[string]int64, error)
 	// services executes what the special directories ask for, for the mount's session.
 	services client.Caller
 	node     string // the machine that serves the mount, by name
@@ -142,20 +147,26 @@ func (f *front) serve(ctx, running context.Context, c MountConfig) error {
 		}
 		cfg.Root = root
 	} else {
+		all := client.Tasks{Caller: f.services}
 		owner := uint32(os.Geteuid()) // the administrator of a mount is who runs it
 		cfg.Special = &procfs.Mux{}
 		cfg.Special.Mount("cluster", cluster.New(cluster.Parts{
-			Cluster: f.sees, Settings: settings{f.members, &lastMap{members: f.members}}, Metrics: metrics.New(f.sees).Text, Owner: owner,
-			Self: cluster.Self{Node: f.node, Session: f.session, Error: &f.last, Locks: func() string { return locksText(f.named) }},
+			Cluster: f.sees, Settings: settings{f.members, &lastMap{members: f.members}}, Metrics: metrics.New(f.sees, all.Status).Text, Owner: owner,
+			Self: cluster.Self{Node: f.node, Session: f.session, Error: &f.last, Locks: func() string { return locksText(f.named) }, Tasks: tasksOf(all)},
 		}))
 		cfg.Special.Mount("locks", locks.New(f.named, f.node))
-		cfg.Special.Mount("nodes", nodes.New(f.sees, f.admin, owner))
+		cfg.Special.Mount("nodes", nodes.New(f.sees, f.admin, tasksOn(all), owner))
 		steps := queues.Steps{Queues: f.queues}
 		cfg.Special.Mount("kv", kv.New(client.KV{Caller: f.services}, map[string]kv.Verb{
 			"fence": {Allow: kv.Anyone},
 			"push":  {Allow: steps.Push}, "send": {Allow: steps.Send}, "ack": {Allow: steps.Ack, Done: steps.Acked},
 		}))
 		cfg.Special.Mount("queues", queues.New(f.queues, f.node))
+		point, err := filepath.Abs(c.MountPoint)
+		if err != nil {
+			return err
+		}
+		cfg.Special.Mount("tasks", tasks.New(all, tasktree.New(tasktree.Config{FS: f.tree, Mount: resolve(point), Near: f.near})))
 	}
 	server, err := fuse.Mount(ctx, cfg)
 	if err != nil {
@@ -231,13 +242,13 @@ func (e *Embedded) serveAdmin(ctx context.Context) error {
 }
 
 // serveDebug serves profiles of the process and metrics of what it sees until ctx ends.
-func serveDebug(ctx context.Context, addr string, sees metrics.Source) error {
+func serveDebug(ctx context.Context, addr string, sees metrics.Source, caller client.Caller) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("--debug: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/metrics", metrics.New(sees).Handler())
+	mux.Handle("/metrics", metrics.New(sees, client.Tasks{Caller: caller}.Status).Handler())
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)

@@ -72,7 +72,7 @@ func mountCluster(ctx context.Context, c MountConfig) (err error) {
 		}).Run(running)
 	})
 	if c.Debug != "" {
-		g.Go(func() error { return serveDebug(running, c.Debug, view{fleet: machines, keys: keys}) })
+		g.Go(func() error { return serveDebug(running, c.Debug, view{fleet: machines, keys: keys}, service.anyone()) })
 	}
 	g.Go(func() error {
 		defer stop()
@@ -148,6 +148,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 	f := front{
 		tree: u.FS, locks: u.locks, named: u.named, queues: taker, sees: sees, node: host, services: here, members: all,
 		session: here.Session, mounted: mounted,
+		near: nearOf(client.Files{Caller: here}, machines.Map),
 		admin: nodesAdmin{
 			members: all, trust: client.Trust{Caller: service.anyone()},
 			offices: admission.NewClient(officesOf(machines)), remove: sees.Remove, refresh: machines.Refresh,

@@ -28,7 +28,7 @@ type wholeCluster interface {
 }
 
 // An upkeep is the work that one process does for a whole cluster: it repairs
-// and folds. It speaks for one session, whose low-water mark it tells.
+// and folds, and clears up after tasks that were forgotten. It speaks for one session, whose low-water mark it tells.
 type upkeep struct {
 	all    wholeCluster
 	caller client.Caller // of the session
@@ -66,6 +66,7 @@ func (u *upkeep) Run(ctx context.Context) error {
 	g.Go(func() error { return u.repair.Run(ctx) })
 	g.Go(func() error { return u.fold.Run(ctx) })
 	g.Go(func() error { return advance(ctx, u.path, u.caller) })
+	g.Go(func() error { return clearTasks(ctx, u.caller) })
 	return g.Wait()
 }
 

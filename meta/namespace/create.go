@@ -1,6 +1,7 @@
 package namespace
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -44,7 +45,7 @@ func newInode(tx *state.Tx, ino meta.Ino, node meta.Node) *inode {
 
 func create(tx *state.Tx, req Create) (meta.Attr, error) {
 	dir, err := parentOf(tx, req.Parent, req.Name)
-	if err != nil {
+	if err != nil && !(hides(req) && errors.Is(err, meta.Busy)) {
 		return meta.Attr{}, err
 	}
 	if err := checkNode(req.Node); err != nil {

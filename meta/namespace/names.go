@@ -15,6 +15,11 @@ func Reserved() []string { return slices.Clone(reserved) }
 
 var reserved = []string{"cache", "cluster", "kv", "locks", "nodes", "queues", "rpc", "tasks"}
 
+// hidden is the one of the reserved names that a directory has all the same, once it is
+// made as meta.Node.Hidden says: a mount shows the special directory in its place. Nothing
+// removes or renames it.
+const hidden = "tasks"
+
 // nameable says whether a command may make or remove name in dir.
 func nameable(dir meta.Ino, name string) error {
 	if err := meta.CheckName(name); err != nil {
@@ -24,6 +29,11 @@ func nameable(dir meta.Ino, name string) error {
 		return fmt.Errorf("%q is reserved: %w", name, meta.Busy)
 	}
 	return nil
+}
+
+// hides says whether a command makes the hidden directory.
+func hides(req Create) bool {
+	return req.Parent == meta.Root && req.Name == hidden && req.Node.Hidden && req.Node.Mode&meta.TypeMask == meta.TypeDir
 }
 
 // parentOf returns the directory that a command is about to change name in.

@@ -71,6 +71,41 @@ func TestKeepWhat(t *testing.T) {
 	}
 }
 
+// The hidden directory can be made, once, and by nobody who does not say so; it stays.
+func TestHidden(t *testing.T) {
+	s, dir, file, _ := full(t)
+	m := new(state.Machine)
+	session.Register(m, Release)
+	Register(m)
+	o := state.NewOverlay(s)
+	make := func(parent meta.Ino, name string, node meta.Node) Create {
+		return Create{Parent: parent, Name: name, Node: node}
+	}
+	for _, step := range []struct {
+		what string
+		op   state.Op
+		req  any
+		want error
+	}{
+		{"not said", OpCreate, make(meta.Root, "tasks", meta.Node{Mode: meta.TypeDir}), meta.Busy},
+		{"a file", OpCreate, make(meta.Root, "tasks", meta.Node{Mode: meta.TypeFile, Hidden: true}), meta.Busy},
+		{"another name", OpCreate, make(meta.Root, "locks", meta.Node{Mode: meta.TypeDir, Hidden: true}), meta.Busy},
+		{"made", OpCreate, make(meta.Root, "tasks", meta.Node{Mode: meta.TypeDir | 0o700, Hidden: true}), nil},
+		{"again", OpCreate, make(meta.Root, "tasks", meta.Node{Mode: meta.TypeDir, Hidden: true}), meta.Exist},
+		{"removed", OpRmdir, Unlink{Parent: meta.Root, Name: "tasks"}, meta.Busy},
+		{"moved away", OpRename, Rename{Parent: meta.Root, Name: "tasks", NewParent: dir, NewName: "x"}, meta.Busy},
+		{"replaced", OpRename, Rename{Parent: dir, Name: "f", NewParent: meta.Root, NewName: "tasks"}, meta.Busy},
+		{"linked", OpLink, Link{Ino: file, Parent: meta.Root, Name: "tasks"}, meta.Busy},
+	} {
+		if err := m.Apply(o, state.Command{Op: step.op, Time: 2e18, Body: state.Marshal(step.req)}).Err(); !errors.Is(err, step.want) {
+			t.Errorf("%s: %v, want %v", step.what, err, step.want)
+		}
+	}
+	if p := problems(o); len(p) > 0 {
+		t.Errorf("%q", p)
+	}
+}
+
 func TestReserved(t *testing.T) {
 	names := Reserved()
 	if len(names) != 8 || !slices.IsSorted(names) {

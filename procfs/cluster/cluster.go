@@ -13,6 +13,7 @@
 //	self/session  the mount's session with the metadata service
 //	self/node     the name of the node that serves this mount
 //	self/locks    the locks that programs hold through this mount
+//	self/tasks    the tasks of who reads it that have not ended
 //	help          the above with examples
 package cluster
 
@@ -40,6 +41,8 @@ type Self struct {
 	Error   *LastError
 	// Locks are those that are held through it, a line each.
 	Locks func() string
+	// Tasks are those of a user that have not ended, a line each.
+	Tasks func(ctx context.Context, uid uint32) (string, error)
 }
 
 // Parts are what the directory is made of.
@@ -76,6 +79,7 @@ func New(p Parts) procfs.Dir {
 			fixed("session", func() string { return fmt.Sprintf("%d\n", uint64(self.Session())) }),
 			fixed("node", func() string { return self.Node + "\n" }),
 			fixed("locks", self.Locks),
+			ownTasks{&self},
 		),
 		fixed("help", func() string { return help }),
 	)
@@ -83,6 +87,21 @@ func New(p Parts) procfs.Dir {
 
 func fixed(name string, text func() string) procfs.Node {
 	return procfs.Text(name, func(context.Context) (string, error) { return text(), nil })
+}
+
+// ownTasks is self/tasks, which is different for each who reads it.
+type ownTasks struct{ self *Self }
+
+func (ownTasks) Stat(context.Context) (procfs.Info, error) {
+	return procfs.Info{Name: "tasks", Mode: meta.TypeFile | 0o444}, nil
+}
+
+func (o ownTasks) Open(ctx context.Context, how procfs.Open) (procfs.Handle, error) {
+	text, err := o.self.Tasks(ctx, how.Caller.UID)
+	if err != nil {
+		return nil, err
+	}
+	return procfs.OpenText(how, text)
 }
 
 // follow gives the events that come after this moment.
@@ -144,5 +163,7 @@ self/session  this mount's session with the metadata service
 self/node     the node that serves this mount
 self/locks    the locks held through this mount: name, token, mode, who
                 cat /dos/cluster/self/locks
+self/tasks    the tasks of who reads it that have not ended: id, state, name
+                cat /dos/cluster/self/tasks
 help          this text
 `

@@ -295,6 +295,9 @@ func TestDirectory(t *testing.T) {
 		Self: Self{
 			Node: "n1", Session: func() meta.SessionID { return 42 }, Error: &last,
 			Locks: func() string { return "build 7 exclusive\n" },
+			Tasks: func(_ context.Context, uid uint32) (string, error) {
+				return fmt.Sprintf("12 pending of %d\n", uid), nil
+			},
 		},
 	})
 	var listed []string
@@ -309,7 +312,7 @@ func TestDirectory(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"status": c.status.Text(), "health": "ok\n", "version": "v0.1\n", "log": "", "help": help,
-		"self/error": "", "self/session": "42\n", "self/node": "n1\n", "self/locks": "build 7 exclusive\n",
+		"self/error": "", "self/session": "42\n", "self/node": "n1\n", "self/locks": "build 7 exclusive\n", "self/tasks": "12 pending of 0\n",
 		"metrics": "dos_files 1\n", "config/rebuild-after": "10m\n",
 	} {
 		if got := read(t, find(t, dir, path)); got != want {

@@ -7,6 +7,7 @@ package nodes
 import (
 	"context"
 	"iter"
+	"slices"
 
 	"dos/meta"
 	"dos/procfs"
@@ -44,12 +45,16 @@ type Change struct {
 	Why    string  // it is held
 }
 
-// New returns the directory. Owner may write to what is an administrator's.
-func New(n Nodes, a Admin, owner uint32) procfs.Dir { return &root{n, a, owner} }
+// New returns the directory. Owner may write to what is an administrator's. tasks lists
+// what a node runs, by the names that it has in the directory tasks beside this one.
+func New(n Nodes, a Admin, tasks func(ctx context.Context, node string) ([]string, error), owner uint32) procfs.Dir {
+	return &root{n, a, tasks, owner}
+}
 
 type root struct {
 	nodes Nodes
 	admin Admin
+	tasks func(ctx context.Context, node string) ([]string, error)
 	owner uint32
 }
 
@@ -64,6 +69,9 @@ type (
 		node
 		kind string
 	}
+	// taskDir has a link to each task that runs there.
+	taskDir  struct{ node }
+	taskLink struct{ id string }
 	// A join waits for somebody to join, in its writes.
 	join struct{ *root }
 )
@@ -106,6 +114,9 @@ func (n node) Stat(context.Context) (procfs.Info, error) {
 }
 
 func (n node) Lookup(_ context.Context, name string) (procfs.Node, error) {
+	if name == tasksName {
+		return taskDir{n}, nil
+	}
 	if _, ok := find(name); !ok {
 		return nil, meta.NotExist
 	}
@@ -119,7 +130,47 @@ func (n node) Entries(ctx context.Context) iter.Seq2[procfs.Info, error] {
 				return
 			}
 		}
+		yield(taskDir{n}.Stat(ctx))
 	}
+}
+
+// tasksName is the directory of the tasks of a node, and of all.
+const tasksName = "tasks"
+
+func (d taskDir) Stat(context.Context) (procfs.Info, error) {
+	return procfs.Info{Name: tasksName, Mode: meta.TypeDir | 0o555}, nil
+}
+
+func (d taskDir) Lookup(ctx context.Context, name string) (procfs.Node, error) {
+	list, err := d.tasks(ctx, d.name)
+	if err == nil && !slices.Contains(list, name) {
+		err = meta.NotExist
+	}
+	return taskLink{name}, err
+}
+
+func (d taskDir) Entries(ctx context.Context) iter.Seq2[procfs.Info, error] {
+	return func(yield func(procfs.Info, error) bool) {
+		list, err := d.tasks(ctx, d.name)
+		if err != nil {
+			yield(procfs.Info{}, err)
+			return
+		}
+		for _, id := range list {
+			if !yield(taskLink{id}.Stat(ctx)) {
+				return
+			}
+		}
+	}
+}
+
+func (l taskLink) Stat(ctx context.Context) (procfs.Info, error) {
+	target, err := l.Target(ctx)
+	return procfs.Info{Name: l.id, Mode: meta.TypeSymlink | 0o777, Size: int64(len(target))}, err
+}
+
+func (l taskLink) Target(context.Context) (string, error) {
+	return "../../../" + tasksName + "/" + l.id, nil
 }
 
 // text is what the file says now.
@@ -181,6 +232,7 @@ var manual = procfs.Help{
 		{Name: "N/roles", Text: "a line a role: meta, chunk, task, mount", Examples: []string{"cat /dos/nodes/*/roles"}},
 		{Name: "N/labels", Text: "for tasks that ask for label=; an administrator writes NAME [VALUE], or -NAME to take one\naway. They count before those that dosd was started with", Examples: []string{"for n in /dos/nodes/*/; do echo disk ssd >$n/labels; cat $n/labels; echo -disk >$n/labels; done"}},
 		{Name: "N/ctl", Text: "an administrator writes hold [WHY]: no task starts there; drain [WHY]: that, and its data moves\noff; resume: neither; weight 2: twice the share of data and tasks of others; remove: it is\nempty and leaves for good. Draining is refused where there would be no place for the data", Examples: []string{"cat /dos/nodes/*/ctl", "for n in /dos/nodes/*/; do echo hold a new fan >$n/ctl; grep health $n/status; echo resume >$n/ctl; done"}},
+		{Name: "N/tasks/", Text: "links to the tasks that run there", Examples: []string{"ls /dos/nodes/*/tasks"}},
 		{Name: "join", Text: "for an administrator. Write `new [NAME]` and read a token, good once, for an hour: dosd --join\ntakes it. Write a token, which waits until a node has joined with it, and read its name"},
 	},
 }

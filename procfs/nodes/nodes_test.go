@@ -84,6 +84,13 @@ func (f *fakeNodes) Node(_ context.Context, name string) (Node, error) {
 	return Node{}, meta.NotExist
 }
 
+func (f *fakeNodes) tasks(_ context.Context, node string) ([]string, error) {
+	if node != "n1" {
+		return nil, nil
+	}
+	return []string{"12", "13_4"}, nil
+}
+
 func (f *fakeNodes) note(format string, args ...any) error {
 	f.did = append(f.did, fmt.Sprintf(format, args...))
 	return f.err
@@ -124,7 +131,7 @@ func TestDirectory(t *testing.T) {
 	other := sample
 	other.Name = "n2"
 	all := &fakeNodes{nodes: []Node{sample, other}}
-	dir := New(all, all, 7)
+	dir := New(all, all, all.tasks, 7)
 	if got, want := names(t, dir), []string{"n1", "n2", "join", "help"}; !slices.Equal(got, want) {
 		t.Fatalf("entries %q, want %q", got, want)
 	}
@@ -142,11 +149,25 @@ func TestDirectory(t *testing.T) {
 		t.Errorf("looking up a file that is not there: %v", err)
 	}
 	files := names(t, n1.(procfs.Dir))
-	if want := []string{"status", "capacity", "load", "memory", "disks", "version", "roles", "labels", "ctl"}; !slices.Equal(files, want) {
+	if want := []string{"status", "capacity", "load", "memory", "disks", "version", "roles", "labels", "ctl", "tasks"}; !slices.Equal(files, want) {
 		t.Fatalf("files %q, want %q", files, want)
 	}
 	help := read(t, lookup(t, dir, "help"))
-	for _, name := range files {
+	running, err := n1.(procfs.Dir).Lookup(ctx, "tasks")
+	if err != nil || !slices.Equal(names(t, running.(procfs.Dir)), []string{"12", "13_4"}) {
+		t.Errorf("tasks of n1: %v, %v", running, err)
+	}
+	link, err := running.(procfs.Dir).Lookup(ctx, "13_4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if target, err := link.(procfs.Link).Target(ctx); target != "../../../tasks/13_4" || err != nil {
+		t.Errorf("a link to %s, %v", target, err)
+	}
+	if _, err := running.(procfs.Dir).Lookup(ctx, "14"); !errors.Is(err, meta.NotExist) {
+		t.Errorf("a task that does not run there: %v", err)
+	}
+	for _, name := range files[:len(files)-1] {
 		file := lookup(t, n1.(procfs.Dir), name)
 		info, err := file.Stat(ctx)
 		want := procfs.Info{Name: name, Mode: meta.TypeFile | 0o444, Size: int64(len(read(t, file)))}
@@ -177,7 +198,7 @@ func lookup(t *testing.T, d procfs.Dir, name string) procfs.File {
 
 func TestCommands(t *testing.T) {
 	all := &fakeNodes{nodes: []Node{sample}}
-	dir := New(all, all, 0)
+	dir := New(all, all, all.tasks, 0)
 	n1, err := dir.Lookup(t.Context(), "n1")
 	if err != nil {
 		t.Fatal(err)

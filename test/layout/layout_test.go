@@ -33,7 +33,8 @@ var may = map[string][]string{
 	"internal/admission":   {"internal/rpc", "internal/trust", "meta", "meta/client", "meta/state", "meta/trust"},
 	"internal/agent":       {"internal/boottime", "internal/run", "meta", "meta/client", "meta/task"},
 	"internal/fleet":       {"chunk", "meta", "meta/members", "procfs/cluster", "procfs/nodes"},
-	"internal/metrics":     {"procfs/cluster", "procfs/nodes"},
+	"internal/metrics":     {"meta/task", "procfs/cluster", "procfs/nodes"},
+	"internal/tasktree":    {"fuse/vfs", "meta", "meta/task", "procfs", "procfs/tasks"},
 	"internal/steward":     {"chunk", "meta", "meta/members", "meta/namespace"},
 	"internal/node":        {"chunk", "chunk/", "meta", "meta/", "procfs", "procfs/", "fuse", "fuse/", "internal/"},
 
@@ -77,6 +78,7 @@ var may = map[string][]string{
 	"procfs/queues":  {"meta", "meta/client", "meta/queue", "meta/txn", "procfs"},
 	"procfs/locks":   {"meta", "meta/client", "meta/named", "procfs"},
 	"procfs/nodes":   {"meta", "procfs"},
+	"procfs/tasks":   {"meta", "meta/task", "procfs"},
 	"procfs/kv":      {"meta", "meta/kv", "meta/txn", "procfs"},
 
 	"fuse/vfs":         {"chunk", "chunk/stripe", "meta"},
