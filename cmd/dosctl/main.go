@@ -22,8 +22,7 @@ const usage = `usage: dosctl [flags] VERB …
   status [--long]     is my data safe, what is going on, what should I do
   events [--follow]   what happened
   fsck [--verify]     check names, extents, stripes, shards (--verify: bytes; --salvage: a broken log)
-  scrub               read every record of every store now, and mend what is bad
-  replace STORE       give up what a lost store had, if it will not come back
+  scrub | replace STORE   read every record now, and mend what is bad | give up what a lost store had
   dump FILE           copy the metadata; restore FILE makes DIR/meta anew from it
   recover [--yes]     go on with the metadata in --data DIR when most others are lost for good
   node list | node drain|resume|remove NAME          the machines of a cluster
@@ -32,9 +31,10 @@ const usage = `usage: dosctl [flags] VERB …
   queue list | queue make|remove|status|peek|inflight|log|ctl NAME [SETTING…]
   queue push|send|put NAME <TEXT | queue pop|take NAME [--wait 5s] [--follow] [-- COMMAND…]
   login TOKEN|@FILE|- [--name NAME]                  join as a client
-  identity list | identity revoke NAME [--node]      who has joined
   lock NAME [--shared] -- COMMAND…                   run it with a lock held | lock status NAME
-  authority rotate [--now]                           replace the cluster's authority
+  identity list | identity revoke NAME [--node] | authority rotate [--now]   who has joined; whom to trust
+  run [cpu=2 mem=1g…] -- COMMAND…                    run it on some machine, as if it were this one
+  task list | task show|cancel ID | task ctl ID COMMAND… | top      tasks; all, live
 
   --cluster HOST:PORT[,…] --identity FILE   a cluster, and who you are for it
   --data DIR, --mount DIR   the dos here (default: the one that runs, else $DOS_CLUSTER)
@@ -74,6 +74,7 @@ type command struct {
 	where
 	flags  flags
 	args   []string // after the verb
+	dash   int      // how many of them come before "--"; below 0: there is none
 	in     io.Reader
 	out    io.Writer
 	errout io.Writer
@@ -89,7 +90,7 @@ type verb struct {
 }
 
 // verbs lists them all, each group in a file of its own.
-var verbs = slices.Concat(dataVerbs, kvVerbs, lockVerbs, queueVerbs, nodeVerbs, accessVerbs)
+var verbs = slices.Concat(dataVerbs, kvVerbs, lockVerbs, queueVerbs, taskVerbs, topVerbs, nodeVerbs, accessVerbs)
 
 // flags are those that go with some verbs only.
 type flags struct {
@@ -142,6 +143,7 @@ func run(ctx context.Context, args []string, out, errout io.Writer) error {
 		return err
 	}
 	c.args = rest
+	c.dash = set.ArgsLenAtDash() - (set.NArg() - len(rest))
 	set.Visit(func(f *pflag.Flag) {
 		if err == nil && !slices.Contains(common, f.Name) && !slices.Contains(v.flags, f.Name) {
 			err = wrong("--%s does not go with %s", f.Name, v.name)

@@ -4,6 +4,7 @@
 // is done.
 //
 //	GET  /status             one JSON object: a Status
+//	GET  /nodes              a JSON list: the machines, as in /dos/nodes
 //	GET  /events?after=N     a JSON list: the events with numbers above N, as in /dos/cluster/log
 //	POST /fsck?data=BOOL     a stream of JSON objects, one a line: Events; the last has Done set
 //	POST /scrub              likewise

@@ -20,6 +20,8 @@ import (
 type service struct{ fail error }
 
 func (s service) Status(context.Context) (any, error) { return map[string]int{"stripes": 7}, s.fail }
+func (service) Nodes(context.Context) (any, error)    { return []string{"n1"}, nil }
+
 func (s service) Events(_ context.Context, after uint64) (any, error) {
 	return []uint64{after + 1}, s.fail
 }

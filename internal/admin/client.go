@@ -42,6 +42,9 @@ func (c *Client) Here() *Client { return &Client{c.http, true} }
 // Status decodes the status into into.
 func (c *Client) Status(ctx context.Context, into any) error { return c.ask(ctx, "status", nil, into) }
 
+// Nodes decodes the machines into into.
+func (c *Client) Nodes(ctx context.Context, into any) error { return c.ask(ctx, "nodes", nil, into) }
+
 // Events decodes the events after one, by its number, into into.
 func (c *Client) Events(ctx context.Context, after uint64, into any) error {
 	return c.ask(ctx, "events", url.Values{"after": {strconv.FormatUint(after, 10)}}, into)

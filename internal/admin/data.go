@@ -17,6 +17,9 @@ type Data interface {
 	// Status returns something that marshals to JSON: the facts that
 	// /dos/cluster/status shows.
 	Status(ctx context.Context) (any, error)
+	// Nodes returns something that marshals to a JSON list: the machines, as /dos/nodes
+	// shows them.
+	Nodes(ctx context.Context) (any, error)
 	// Events returns something that marshals to a JSON list: the events with
 	// numbers above after.
 	Events(ctx context.Context, after uint64) (any, error)
@@ -51,6 +54,7 @@ type Event struct {
 
 func (h handler) data(s Data) {
 	h.tells("GET /status", func(r *http.Request) (any, error) { return s.Status(r.Context()) })
+	h.tells("GET /nodes", func(r *http.Request) (any, error) { return s.Nodes(r.Context()) })
 	h.tells("GET /events", func(r *http.Request) (any, error) {
 		after, err := strconv.ParseUint(r.FormValue("after"), 10, 64)
 		if err != nil {

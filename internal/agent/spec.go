@@ -17,6 +17,10 @@ import (
 	"dos/meta/task"
 )
 
+// stdinPipe is what stdin= says when the task reads what is written to ID/stdin. That
+// file has nothing for other tasks (package procfs/tasks).
+const stdinPipe = "-"
+
 const (
 	// path is where programs are found that are named without one.
 	path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -47,7 +51,7 @@ func (a *Agent) spec(t task.Attempt, gpus []int) (s run.Spec, err error) {
 	}
 	s.Mark = fmt.Sprintf("DOS_RUN=%s.%d", a.cfg.Key, t.Token)
 	s.Env = append(a.environment(t, gpus), s.Mark)
-	if t.Spec.Stdin != "" {
+	if t.Spec.Stdin != "" && t.Spec.Stdin != stdinPipe {
 		s.Stdin, err = run.OpenAs(s.User, a.tree.path(t.Spec.Cwd, t.Spec.Stdin), unix.O_RDONLY, 0)
 	} else if s.Stdin, err = os.Open(filepath.Join(a.cfg.Mount, tasks, t.ID.String(), "stdin")); errors.Is(err, os.ErrNotExist) {
 		s.Stdin, err = nil, nil // the tree has none

@@ -6,12 +6,18 @@ import (
 
 	"dos/chunk"
 	"dos/internal/admin"
+	"dos/procfs/nodes"
 )
 
 // administration is what dosctl can ask; it implements admin.Data.
 type administration struct{ e *Embedded }
 
 func (a administration) Status(ctx context.Context) (any, error) { return a.e.Status(ctx) }
+
+func (a administration) Nodes(ctx context.Context) (any, error) {
+	n, err := a.e.Node(ctx, nodeName)
+	return []nodes.Node{n}, err
+}
 
 func (a administration) Events(_ context.Context, after uint64) (any, error) {
 	return a.e.events.After(after), nil

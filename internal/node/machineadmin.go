@@ -49,6 +49,8 @@ func (a machineAdmin) Status(ctx context.Context) (any, error) {
 	return a.m.view().Status(ctx)
 }
 
+func (a machineAdmin) Nodes(ctx context.Context) (any, error) { return a.m.view().machines(ctx), nil }
+
 func (a machineAdmin) Events(ctx context.Context, after uint64) (any, error) {
 	if admin.Here(ctx) || a.m.charge.Load() != nil {
 		return a.m.events.After(after), nil

@@ -13,6 +13,7 @@ import (
 // made on the machine itself.
 var Admin = Methods{
 	"/status":  trust.ReadOnly,
+	"/nodes":   trust.ReadOnly,
 	"/events":  trust.ReadOnly,
 	"/fsck":    trust.Admin,
 	"/scrub":   trust.Admin,

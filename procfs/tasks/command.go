@@ -28,7 +28,7 @@ func openControl(ctx context.Context, f file, how procfs.Open) (procfs.Handle, e
 			return text, err
 		},
 		Do: func(ctx context.Context, line string) error {
-			req, err := parseControl(line)
+			req, err := ParseControl(line)
 			if err != nil {
 				return err
 			}
@@ -38,8 +38,8 @@ func openControl(ctx context.Context, f file, how procfs.Open) (procfs.Handle, e
 	}.Open(ctx, how)
 }
 
-// parseControl reads a line of ctl.
-func parseControl(text string) (task.Control, error) {
+// ParseControl reads a line of ctl.
+func ParseControl(text string) (task.Control, error) {
 	words := strings.Fields(text)
 	verb, args := words[0], words[1:]
 	var c task.Control

@@ -28,7 +28,7 @@ func (k kind) info(t task.Task) procfs.Info {
 
 var kinds = []kind{
 	{name: "ctl", mode: 0o600, listed: true, open: openControl},
-	{name: "status", mode: 0o400, listed: true, text: statusText},
+	{name: "status", mode: 0o400, listed: true, text: StatusText},
 	{name: "state", mode: 0o400, listed: true, text: func(t task.Task) string { return t.State.String() + "\n" }},
 	{name: "reason", mode: 0o400, listed: true, text: func(t task.Task) string { return line(t.Reason) }},
 	{name: "exit", mode: 0o400, listed: true, text: exitText},

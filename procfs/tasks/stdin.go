@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dos/meta"
+	"dos/meta/task"
 	"dos/procfs"
 )
 
@@ -19,8 +20,9 @@ const StdinPipe = "-"
 const stdinEvery = 50 * time.Millisecond
 
 // openStdin is a pipe into the task: what is written is kept until the task reads it,
-// wherever it runs, and when the writer closes, its end is reached. Root, as who the
-// task's output and input are passed on, reads it: whoever reads waits for more.
+// wherever it runs, and when the writer closes, its end is reached. Its mode lets only
+// root read it, who passes it on to the task: whoever reads waits for more, or reads
+// nothing if the task has no such pipe.
 func openStdin(ctx context.Context, f file, how procfs.Open) (procfs.Handle, error) {
 	t, err := f.now(ctx)
 	switch {
@@ -29,7 +31,7 @@ func openStdin(ctx context.Context, f file, how procfs.Open) (procfs.Handle, err
 	case how.Read && how.Write:
 		return nil, fmt.Errorf("stdin is written to: %w", meta.Permission)
 	case how.Read:
-		return f.readStdin(ctx, t.Owner.UID, how)
+		return f.readStdin(ctx, t.Owner, how)
 	case t.State.Ended():
 		return nil, fmt.Errorf("task %v has ended: %w", f.id, meta.Canceled)
 	}
@@ -74,15 +76,15 @@ func (w *stdinWriter) Close(ctx context.Context) error {
 }
 
 // readStdin follows what is written, until that was closed or the task has ended.
-func (f file) readStdin(ctx context.Context, owner uint32, how procfs.Open) (procfs.Handle, error) {
-	if how.Caller.UID != 0 && how.Caller.UID != owner {
-		return nil, meta.Permission
+func (f file) readStdin(ctx context.Context, owner task.Owner, how procfs.Open) (procfs.Handle, error) {
+	s, err := f.tasks.Spec(ctx, f.id)
+	switch {
+	case err != nil:
+		return nil, plain(err)
+	case s.Stdin != StdinPipe:
+		return procfs.OpenText(how, "")
 	}
-	t, err := f.now(ctx)
-	if err != nil {
-		return nil, err
-	}
-	h, err := f.host.Open(ctx, f.id, Stdin, t.Owner, procfs.Open{Read: true, Caller: how.Caller})
+	h, err := f.host.Open(ctx, f.id, Stdin, owner, procfs.Open{Read: true, Caller: how.Caller})
 	if err != nil {
 		return nil, err
 	}

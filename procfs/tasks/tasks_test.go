@@ -320,6 +320,9 @@ func TestStdin(t *testing.T) {
 		if _, err := find(t, dir, "2/stdin").(procfs.File).Open(t.Context(), procfs.Open{Write: true, Caller: user}); !errors.Is(err, meta.Canceled) {
 			t.Errorf("the stdin of a task that has none: %v", err)
 		}
+		if got := read(t, dir, "2/stdin"); got != "" {
+			t.Errorf("a task that has no stdin reads %q", got)
+		}
 		got := make(chan string)
 		r := open(t, dir, "1/stdin", procfs.Open{Read: true})
 		go func() {

@@ -62,8 +62,8 @@ func (l *lines) time(key string, t meta.Time) {
 	}
 }
 
-// statusText is the contents of ID/status.
-func statusText(t task.Task) string {
+// StatusText is the contents of ID/status.
+func StatusText(t task.Task) string {
 	var l lines
 	l.add("id", "%v", t.ID)
 	if t.Name != "" {

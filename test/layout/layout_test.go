@@ -87,7 +87,7 @@ var may = map[string][]string{
 
 	"cmd/dosmount": {"chunk", "fuse", "internal/"},
 	"cmd/dosd":     {"chunk", "internal/"},
-	"cmd/dosctl":   {"internal/", "meta", "meta/client", "meta/kv", "meta/txn", "procfs", "procfs/cluster", "procfs/queues"},
+	"cmd/dosctl":   {"internal/", "meta", "meta/client", "meta/kv", "meta/txn", "meta/task", "procfs", "procfs/cluster", "procfs/nodes", "procfs/queues", "procfs/tasks"},
 
 	"bench":         {},
 	"test/cluster":  {},
