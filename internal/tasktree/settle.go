@@ -54,7 +54,9 @@ func (t *Tree) Owner(by procfs.Caller) (o task.Owner, cwd string, err error) {
 	}
 	if at, err := os.Readlink(dir + "/cwd"); err == nil {
 		if below, ok := t.below(at); ok && !strings.HasSuffix(at, " (deleted)") {
-			cwd = path.Join(prefix, below)
+			if first, _, _ := strings.Cut(below[1:], "/"); !procfs.Reserved(first) { // no task can work there
+				cwd = path.Join(prefix, below)
+			}
 		}
 	}
 	return o, cwd, nil

@@ -82,6 +82,7 @@ func (f configFile) Stat(ctx context.Context) (procfs.Info, error) {
 const defaultWord = "default"
 
 func (f configFile) Open(ctx context.Context, how procfs.Open) (procfs.Handle, error) {
+	ctx = context.WithoutCancel(ctx) // opening waits for nobody
 	return procfs.Control{
 		Settings: func(ctx context.Context) (string, error) {
 			s, err := f.find(ctx, f.name)

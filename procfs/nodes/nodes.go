@@ -196,6 +196,7 @@ func (f file) Stat(ctx context.Context) (procfs.Info, error) {
 }
 
 func (f file) Open(ctx context.Context, how procfs.Open) (procfs.Handle, error) {
+	ctx = context.WithoutCancel(ctx) // opening waits for nobody
 	k, _ := find(f.kind)
 	if k.do == nil {
 		text, err := f.text(ctx)

@@ -84,6 +84,9 @@ func (f file) Stat(ctx context.Context) (procfs.Info, error) {
 
 func (f file) Open(ctx context.Context, how procfs.Open) (procfs.Handle, error) {
 	k, _ := f.kind()
+	if !k.waits {
+		ctx = context.WithoutCancel(ctx) // a signal that is no end, as Go programs get, makes no error
+	}
 	if k.open != nil {
 		return k.open(ctx, f, how)
 	}
@@ -176,7 +179,10 @@ func (f fixed) openEvents(ctx context.Context, how procfs.Open, of *task.ID) (pr
 			ended := false
 			if of != nil { // asked before the events, so that none is missing
 				t, err := f.tasks.Task(ctx, *of)
-				if err != nil {
+				switch {
+				case ctx.Err() != nil:
+					return "", ctx.Err()
+				case err != nil:
 					return "", endOf(err)
 				}
 				ended = t.State.Ended()
@@ -186,7 +192,10 @@ func (f fixed) openEvents(ctx context.Context, how procfs.Open, of *task.ID) (pr
 				from-- // there is one at least, and so nobody waits
 			}
 			got, err := f.tasks.Events(ctx, from, eventsAtOnce)
-			if err != nil {
+			switch {
+			case ctx.Err() != nil:
+				return "", ctx.Err()
+			case err != nil:
 				return "", err
 			}
 			text, more := "", false
@@ -200,8 +209,6 @@ func (f fixed) openEvents(ctx context.Context, how procfs.Open, of *task.ID) (pr
 				}
 			}
 			switch {
-			case ctx.Err() != nil:
-				return "", ctx.Err()
 			case text != "":
 				return text, nil
 			case ended && !more:

@@ -14,10 +14,10 @@ var manual = procfs.Help{
 			"printf '#DOS cpu=0.5 mem=100m timeout=10s name=nap\\nsleep 0.1\\n' >/dos/tasks/new",
 		}},
 		{Name: "batch", Text: "one line is one task; many lines at once are one commit", Examples: []string{"seq 1 3 | sed 's/^/echo /' >/dos/tasks/batch"}},
-		{Name: "status", Text: "how many tasks there are by state, what machines have and is used, and a line a task that\nhas not ended, with the reason why it waits", Examples: []string{"cat /dos/tasks/status"}},
+		{Name: "status", Text: "how many tasks there are by state, what machines have and is used, and a line a task that\nhas not ended, with the reason why it waits", Examples: []string{"grep -E '^(running|pending)' /dos/tasks/status"}},
 		{Name: "ID/", Text: "is the submitter's alone; rmdir forgets one that has ended. Element 3 of array 12 is 12_3", Examples: []string{"id=$(ls /dos/tasks/by-name/nap | tail -1); cat /dos/tasks/$id/wait@30s; rmdir /dos/tasks/$id"}},
 		{Name: "ID/status", Text: "all that is known of it; state, reason, exit, node, usage, attempts and spec say one thing each.\nstate is held, pending, running, done, failed, cancelled or lost; exit is as a shell has it", Examples: []string{
-			"exec 3<>/dos/tasks/new; echo 'exit 3' >&3; read -r id <&3; exec 3>&-\ncat /dos/tasks/$id/wait /dos/tasks/$id/state /dos/tasks/$id/status",
+			"exec 3<>/dos/tasks/new; echo 'exit 3' >&3; read -r id <&3; exec 3>&-\ncat /dos/tasks/$id/wait /dos/tasks/$id/state; grep started /dos/tasks/$id/status",
 		}},
 		{Name: "ID/stdout", Text: "what it has written so far, and stderr: tail -f works on every machine"},
 		{Name: "ID/stdin", Text: "with stdin=- it reads what is written there; closing it is the end. Else it reads nothing", Examples: []string{"exec 3<>/dos/tasks/new; printf '#DOS stdin=-\\ntr a-z A-Z\\n' >&3; read -r id <&3; exec 3>&-\necho hello >/dos/tasks/$id/stdin; cat /dos/tasks/$id/wait; cat /dos/tasks/$id/stdout"}},

@@ -143,6 +143,7 @@ func (f partitionFile) Stat(ctx context.Context) (procfs.Info, error) {
 }
 
 func (f partitionFile) Open(ctx context.Context, how procfs.Open) (procfs.Handle, error) {
+	ctx = context.WithoutCancel(ctx) // opening waits for nobody
 	if f.file != "ctl" {
 		text, err := f.text(ctx)
 		if err != nil {

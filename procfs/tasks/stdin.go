@@ -95,7 +95,10 @@ func (f file) readStdin(ctx context.Context, owner task.Owner, how procfs.Open) 
 		defer tick.Stop()
 		for {
 			ended, err := f.host.Ended(ctx, f.id, Stdin) // before the reading, so that nothing is missed
-			if err != nil {
+			switch {
+			case ctx.Err() != nil:
+				return "", ctx.Err()
+			case err != nil:
 				return "", err
 			}
 			n, err := h.ReadAt(ctx, buf, off)
@@ -106,7 +109,7 @@ func (f file) readStdin(ctx context.Context, owner task.Owner, how procfs.Open) 
 			if err != nil && err != io.EOF {
 				return "", err
 			}
-			if t, err := f.now(ctx); ended || err != nil || t.State.Ended() {
+			if t, err := f.now(ctx); ended || errors.Is(err, meta.NotExist) || err == nil && t.State.Ended() {
 				return "", io.EOF
 			}
 			select {

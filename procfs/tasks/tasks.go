@@ -206,6 +206,7 @@ func (f fixed) Stat(ctx context.Context) (procfs.Info, error) {
 }
 
 func (f fixed) Open(ctx context.Context, how procfs.Open) (procfs.Handle, error) {
+	ctx = context.WithoutCancel(ctx) // opening waits for nobody
 	switch f.name {
 	case "new":
 		return f.openNew(how)
