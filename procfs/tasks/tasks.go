@@ -115,7 +115,7 @@ func (r root) Lookup(ctx context.Context, name string) (procfs.Node, error) {
 	case "events":
 		return hidden{fixed{r.room, name}}, nil
 	case partitionsName:
-		return partitions{r.room}, nil
+		return partitions(r), nil
 	}
 	for _, f := range rootFiles {
 		if f.name == name {
@@ -146,7 +146,7 @@ func (r root) Entries(ctx context.Context) iter.Seq2[procfs.Info, error] {
 				return
 			}
 		}
-		if !yield(partitions{r.room}.Stat(ctx)) || !yield(manual.File().Stat(ctx)) {
+		if !yield(partitions(r).Stat(ctx)) || !yield(manual.File().Stat(ctx)) {
 			return
 		}
 		err := r.tasks.Each(ctx, task.List{}, func(t task.Task) error {
