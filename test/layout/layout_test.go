@@ -98,6 +98,7 @@ var may = map[string][]string{
 	"test/machines": {"test/cluster", "test/history", "test/witness"},
 	"test/services": {"test/cluster", "test/history", "test/witness"},
 	"test/special":  {"test/cluster"},
+	"test/tasks":    {"test/cluster"},
 	"test/layout":   {},
 }
 
