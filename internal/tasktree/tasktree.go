@@ -164,6 +164,9 @@ func (w *writer) WriteAt(ctx context.Context, p []byte, _ int64) (int, error) {
 
 func (w *writer) Flush(ctx context.Context, _ procfs.Closer) error { return w.file.Flush(ctx) }
 
+// Sync is procfs.Syncer's.
+func (w *writer) Sync(ctx context.Context) error { return w.file.Fsync(ctx, true) }
+
 func (w *writer) Close(context.Context) error {
 	w.file.Release()
 	return nil

@@ -28,10 +28,9 @@ func three(t *testing.T) (c *cluster.Cluster, points map[string]string) {
 	c.AwaitWhole(t, 4*soon)
 	for _, point := range points {
 		cluster.Await(t, 4*soon, func() error {
-			_, err := os.Stat(filepath.Join(point, "locks", "help"))
+			_, err := os.Stat(filepath.Join(point, "tasks", "new"))
 			return err
 		})
-		needTasks(t, point)
 	}
 	return c, points
 }

@@ -3,7 +3,6 @@
 package tasks
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -166,17 +165,7 @@ func start(t *testing.T) *cluster.Mount {
 	t.Helper()
 	cluster.NeedFuse(t)
 	cluster.Need(t, "flock")
-	m := cluster.Start(t, filepath.Join(cluster.Dir(t), "data"))
-	needTasks(t, m.Point)
-	return m
-}
-
-// needTasks skips where the mount shows no tasks: test/special tells of that.
-func needTasks(t *testing.T, point string) {
-	t.Helper()
-	if _, err := os.Stat(filepath.Join(point, "tasks")); errors.Is(err, os.ErrNotExist) {
-		t.Skip("needs the directory tasks, which this build does not show")
-	}
+	return cluster.Start(t, filepath.Join(cluster.Dir(t), "data"))
 }
 
 // The first five minutes.
