@@ -19,17 +19,20 @@ const (
 // Settings are a bucket's.
 type Settings struct {
 	Policy Policy
+	Tier   Tier
 	Max    int64         // bytes of memory on this node; 0: what the node has
 	TTL    time.Duration // of entries that are written without one; 0: they do not expire
 }
 
 // Stats is what a bucket has and what has happened in it since it was first configured.
 type Stats struct {
-	Items     int64 // some of which may have expired
-	Bytes     int64 // of memory
+	Items     int64 // in memory, some of which may have expired
+	Bytes     int64 // of memory they take
+	DiskItems int64 // on disk
+	DiskBytes int64 // of their values
 	Hits      uint64
 	Misses    uint64
-	Evictions uint64 // for room; neither expired nor cleared
+	Evictions uint64 // for room, not to disk; neither expired nor cleared
 	Expired   uint64
 }
 
@@ -55,7 +58,7 @@ type bucket struct {
 // node's clears it; an earlier is ErrStale. Entries that are there keep their ttl, and a
 // bucket that is over its new Max shrinks with its next writes.
 func (c *Cache) Configure(at Bucket, s Settings) error {
-	if s.Policy > FIFO || s.Max < 0 || s.TTL < 0 {
+	if s.Policy > FIFO || s.Tier > Both || s.Max < 0 || s.TTL < 0 {
 		return fmt.Errorf("settings %+v: %w", s, ErrInvalid)
 	}
 	c.mu.Lock()
@@ -124,6 +127,7 @@ func (c *Cache) kill(b *bucket) {
 	b.flatten(&c.pages)
 	c.dead.splice(&c.pages, b.list(b.base))
 	b.stats.Items, b.stats.Bytes = 0, 0
+	b.stats.DiskItems, b.stats.DiskBytes = 0, 0
 	for k := range c.fills {
 		if k.life == b.life {
 			c.endFill(k)

@@ -43,6 +43,22 @@
 // evicts later than it inserts, and has no limit over several caches; golang-lru has
 // no weights and no lfu. Both keep their entries on the heap.
 //
+// # Disk
+//
+// With a disk tier, what memory evicts of a bucket that says so goes to disk, by one
+// writer (Run). Its key stays in memory, with version, time and a number under which
+// the value alone is on disk, written once and never under that number again. So the
+// disk is never asked whether an entry is there: a write or delete changes the key
+// in memory, as ever, and the value that is left on disk has no name any more. For
+// the same reason there is nothing to recover: New empties the disk tier, however it
+// was left, since a node that was away does not know what was deleted meanwhile.
+//
+// The keys of such entries may take a quarter of the memory; then those longest on
+// disk go. DiskMemory of the limit is for the disk tier's own buffers. Files that it has
+// mapped count as the kernel's page cache, not as memory of the process. What comes
+// faster than the disk writes, or when it has failed, is evicted as without one; a
+// value that cannot be read back whole is a miss.
+//
 // # Expiry
 //
 // An entry that has expired is never returned. Its memory is freed, and watchers are
@@ -87,6 +103,10 @@ var (
 type Config struct {
 	// Limit is the memory that all entries may take, in bytes; see the package comment.
 	Limit int64
+	// Disk is a directory for the disk tier, which is emptied; none: there is no disk tier.
+	Disk string
+	// DiskMax is the room on disk that it may take, in bytes, at least MinDisk.
+	DiskMax int64
 	// Now is the clock by which entries expire. Default: time.Now.
 	Now func() time.Time
 }
@@ -106,8 +126,10 @@ type Entry struct {
 
 // A Cache is the entries of one node.
 type Cache struct {
-	now  func() time.Time
-	seed maphash.Seed
+	now     func() time.Time
+	seed    maphash.Seed
+	disk    *disk // may be nil
+	reserve int64 // what the disk takes of the memory, in bytes
 
 	mu      sync.Mutex
 	closed  bool
@@ -120,15 +142,22 @@ type Cache struct {
 	turn    int                // index into turns
 	lives   map[uint32]*bucket // by what entries of theirs have in their headers
 	life    uint32             // the last number of a life
-	dead    list               // entries of lives that are over
+	dead    list               // entries in memory of lives that are over
+	onDisk  list               // entries whose values are on disk, those there longest first
+	keys    int64              // the bytes of memory of these
 	sweep   uint64             // the chains of the table that Sweep has yet to see; 0: all
 	fills   map[fillKey]*fill
 }
 
-// New returns an empty Cache. Limits below MinLimit are ErrInvalid.
+// New returns an empty Cache. Limits below MinLimit, or with a disk below MinLimit and
+// DiskMemory, are ErrInvalid.
 func New(cfg Config) (*Cache, error) {
-	if cfg.Limit < MinLimit {
-		return nil, fmt.Errorf("limit of %d bytes, less than %d: %w", cfg.Limit, MinLimit, ErrInvalid)
+	var reserve int64
+	if cfg.Disk != "" {
+		reserve = DiskMemory
+	}
+	if cfg.Limit-reserve < MinLimit {
+		return nil, fmt.Errorf("limit of %d bytes, less than %d: %w", cfg.Limit, MinLimit+reserve, ErrInvalid)
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -136,7 +165,8 @@ func New(cfg Config) (*Cache, error) {
 	c := &Cache{
 		now:     cfg.Now,
 		seed:    maphash.MakeSeed(),
-		limit:   cfg.Limit,
+		reserve: reserve,
+		limit:   cfg.Limit - reserve,
 		buckets: make(map[uint64]*bucket),
 		lives:   make(map[uint32]*bucket),
 		fills:   make(map[fillKey]*fill),
@@ -144,11 +174,25 @@ func New(cfg Config) (*Cache, error) {
 	if err := c.table.init(&c.pages); err != nil {
 		return nil, err
 	}
+	if cfg.Disk != "" {
+		d, err := openDisk(cfg.Disk, cfg.DiskMax)
+		if err != nil {
+			return nil, errors.Join(err, c.pages.close())
+		}
+		c.disk = d
+	}
 	return c, nil
 }
 
 // Close gives all memory back. What is called afterwards is ErrClosed, and so is what waits.
 func (c *Cache) Close() error {
+	if err := c.end(); err != nil || c.disk == nil {
+		return err
+	}
+	return c.disk.close()
+}
+
+func (c *Cache) end() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {

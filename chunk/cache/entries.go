@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -25,26 +26,38 @@ type Write struct {
 
 // Get returns the entry under key, its value appended to buf; ErrMiss if there is none.
 func (c *Cache) Get(at Bucket, key string, buf []byte) (Entry, error) {
+	e, id, err := c.inMemory(at, key, buf)
+	if id != 0 {
+		return c.load(at, key, id, e, buf, false)
+	}
+	return e, err
+}
+
+// inMemory is Get, but that it returns the number of a value that is on disk.
+func (c *Cache) inMemory(at Bucket, key string, buf []byte) (e Entry, id uint64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b, err := c.enter(at)
 	if err != nil {
-		return Entry{}, err
+		return Entry{}, 0, err
 	}
 	return c.get(b, key, buf)
 }
 
-func (c *Cache) get(b *bucket, key string, buf []byte) (Entry, error) {
+func (c *Cache) get(b *bucket, key string, buf []byte) (e Entry, id uint64, err error) {
 	r := c.find(b, key)
 	if r == 0 {
 		b.stats.Misses++
-		return Entry{}, ErrMiss
+		return Entry{}, 0, ErrMiss
+	}
+	e = c.stat(r)
+	if h := c.pages.at(r); h.state == onDisk {
+		return e, uint64(h.more), nil
 	}
 	b.stats.Hits++
 	b.touch(&c.pages, r)
-	e := c.stat(r)
 	e.Value = c.pages.value(buf, r)
-	return e, nil
+	return e, 0, nil
 }
 
 // Stat returns an entry without its value, and counts as no read of it.
@@ -97,6 +110,7 @@ func (c *Cache) set(b *bucket, key string, value []byte, w Write) (uint64, error
 	if err := c.fits(b, key, value); err != nil {
 		return 0, err
 	}
+	c.settle(b)
 	old := c.find(b, key)
 	var expires int64
 	switch {
@@ -121,7 +135,8 @@ func (c *Cache) set(b *bucket, key string, value []byte, w Write) (uint64, error
 		c.drop(old)
 	}
 	c.endFill(fillKey{b.life, key})
-	if err := c.insert(b, key, value, version, expires); err != nil {
+	r, err := c.insert(b, key, value, version, expires)
+	if err != nil {
 		if old != 0 {
 			b.stats.Evictions++
 			c.tell(b, Evict, []byte(key), oldVersion)
@@ -129,6 +144,9 @@ func (c *Cache) set(b *bucket, key string, value []byte, w Write) (uint64, error
 		return 0, err
 	}
 	c.tell(b, Set, []byte(key), version)
+	if b.settings.Tier == OnDisk {
+		c.spill(b, r)
+	}
 	return version, nil
 }
 
@@ -167,19 +185,23 @@ func (c *Cache) allowed(old ref, w Write) error {
 }
 
 // insert makes room and adds an entry, of which there is none.
-func (c *Cache) insert(b *bucket, key string, value []byte, version uint64, expires int64) error {
+func (c *Cache) insert(b *bucket, key string, value []byte, version uint64, expires int64) (ref, error) {
 	class, more := shape(len(key), len(value))
 	for limit := b.settings.Max; limit > 0 && b.stats.Bytes+cost(len(key), len(value)) > limit; {
-		c.evict(b.victim())
+		r := b.victim()
+		if r == 0 {
+			break
+		}
+		c.evict(r)
 	}
 	pages, err := c.takePages(b, more)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	r, err := c.takeSlot(b, class)
 	if err != nil {
 		c.pages.releasePages(pages)
-		return err
+		return 0, err
 	}
 	h := c.pages.at(r)
 	*h = header{
@@ -191,7 +213,7 @@ func (c *Cache) insert(b *bucket, key string, value []byte, version uint64, expi
 	b.stats.Items++
 	b.stats.Bytes += h.cost()
 	c.table.add(r, c.mayTake())
-	return nil
+	return r, nil
 }
 
 // Delete removes the entry under key, if version is zero or its own, else ErrConflict;
@@ -241,31 +263,47 @@ func (c *Cache) Expire(at Bucket, key string, when time.Time) error {
 // Incr adds to the decimal number under key, 0 if there is none, and returns the sum.
 // The entry keeps its time. What is no number, or would pass 64 bits, is ErrNotNumber.
 func (c *Cache) Incr(at Bucket, key string, by int64) (int64, error) {
+	for {
+		n, e, id, err := c.incr(at, key, by)
+		if id == 0 {
+			return n, err
+		}
+		if _, err := c.load(at, key, id, e, nil, true); err != nil && !errors.Is(err, ErrMiss) {
+			return 0, err
+		}
+	}
+}
+
+// incr is Incr, but that it returns an entry and the number of its value if that is on disk.
+func (c *Cache) incr(at Bucket, key string, by int64) (n int64, e Entry, id uint64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b, err := c.enter(at)
 	if err != nil {
-		return 0, err
+		return 0, Entry{}, 0, err
 	}
-	var n int64
 	if r := c.find(b, key); r != 0 {
-		if c.pages.at(r).size > 21 { // longer than any number and its newline
-			return 0, ErrNotNumber
+		h := c.pages.at(r)
+		if h.size > 21 { // longer than any number and its newline
+			return 0, Entry{}, 0, ErrNotNumber
+		}
+		if h.state == onDisk {
+			return 0, c.stat(r), uint64(h.more), nil
 		}
 		text := c.pages.value(nil, r)
 		if len(text) > 0 && text[len(text)-1] == '\n' {
 			text = text[:len(text)-1] // as echo writes it
 		}
 		if n, err = strconv.ParseInt(string(text), 10, 64); err != nil {
-			return 0, fmt.Errorf("%q: %w", text, ErrNotNumber)
+			return 0, Entry{}, 0, fmt.Errorf("%q: %w", text, ErrNotNumber)
 		}
 	}
 	if by > 0 && n > math.MaxInt64-by || by < 0 && n < math.MinInt64-by {
-		return 0, fmt.Errorf("%d and %d: %w", n, by, ErrNotNumber)
+		return 0, Entry{}, 0, fmt.Errorf("%d and %d: %w", n, by, ErrNotNumber)
 	}
 	n += by
 	_, err = c.set(b, key, strconv.AppendInt(nil, n, 10), Write{Keep: true})
-	return n, err
+	return n, Entry{}, 0, err
 }
 
 // Scan returns keys of the bucket from about n chains of the table, each of one entry on

@@ -6,6 +6,7 @@ import "slices"
 const (
 	free   = iota
 	memory // its value is in memory
+	onDisk // its value is on disk, under the number in more
 )
 
 // headerSize is the bytes before a key.
@@ -17,7 +18,7 @@ const headerSize = 80
 type header struct {
 	chain      ref // the next entry in the chain of the table
 	prev, next ref // in the list it is on
-	more       ref // the first page of the rest of the value
+	more       ref // the first page of the rest of the value, or its number on disk
 	hash       uint64
 	version    uint64
 	expires    int64  // nanoseconds since 1970; 0: never
@@ -49,7 +50,12 @@ func cost(key, value int) int64 {
 	return int64(slots[class]) + int64(more)<<pageBits
 }
 
-func (h *header) cost() int64 { return cost(int(h.keySize), int(h.size)) }
+func (h *header) cost() int64 {
+	if h.state == onDisk {
+		return int64(slots[h.class])
+	}
+	return cost(int(h.keySize), int(h.size))
+}
 
 func (p *pages) key(r ref) []byte {
 	return p.bytes(r+headerSize, int(p.at(r).keySize))
@@ -90,7 +96,9 @@ func (p *pages) write(r ref, key string, value []byte) {
 
 // release frees an entry's memory.
 func (p *pages) release(r ref) {
-	p.releasePages(p.at(r).more)
+	if h := p.at(r); h.state == memory {
+		p.releasePages(h.more)
+	}
 	p.freeSlot(r)
 }
 

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 )
 
 type fillKey struct {
@@ -28,7 +29,13 @@ type Fill struct {
 // there. ErrClosed and ErrStale end the wait as well as ctx does.
 func (c *Cache) Fill(ctx context.Context, at Bucket, key string, buf []byte) (Entry, *Fill, error) {
 	for {
-		e, f, wait, err := c.tryFill(at, key, buf)
+		e, f, wait, id, err := c.tryFill(at, key, buf)
+		if id != 0 {
+			if e, err := c.load(at, key, id, e, buf, false); !errors.Is(err, ErrMiss) {
+				return e, nil, err
+			}
+			continue
+		}
 		if wait == nil {
 			return e, f, err
 		}
@@ -40,27 +47,27 @@ func (c *Cache) Fill(ctx context.Context, at Bucket, key string, buf []byte) (En
 	}
 }
 
-func (c *Cache) tryFill(at Bucket, key string, buf []byte) (e Entry, f *Fill, wait <-chan struct{}, err error) {
+func (c *Cache) tryFill(at Bucket, key string, buf []byte) (e Entry, f *Fill, wait <-chan struct{}, id uint64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b, err := c.enter(at)
 	if err != nil {
-		return Entry{}, nil, nil, err
+		return Entry{}, nil, nil, 0, err
 	}
 	if err := c.fits(b, key, nil); err != nil {
-		return Entry{}, nil, nil, err
+		return Entry{}, nil, nil, 0, err
 	}
 	k := fillKey{b.life, key}
 	// Who waits is counted as a miss or a hit once, when it is over.
 	if other := c.fills[k]; other != nil && c.find(b, key) == 0 {
-		return Entry{}, nil, other.done, nil
+		return Entry{}, nil, other.done, 0, nil
 	}
-	e, err = c.get(b, key, buf)
+	e, id, err = c.get(b, key, buf)
 	if err == nil {
-		return e, nil, nil, nil
+		return e, nil, nil, id, nil
 	}
 	c.fills[k] = &fill{done: make(chan struct{})}
-	return Entry{}, &Fill{c: c, at: at, key: k, fill: c.fills[k]}, nil, nil
+	return Entry{}, &Fill{c: c, at: at, key: k, fill: c.fills[k]}, nil, 0, nil
 }
 
 // endFill takes the right to provide a value away. The caller holds mu.

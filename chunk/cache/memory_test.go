@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -28,6 +29,7 @@ func rss(t testing.TB) int64 {
 // process grows by no more than the limit and a tenth; when less is allowed it
 // shrinks at once, and what was given back is taken again.
 func TestRealMemory(t *testing.T) {
+	value := bytes.Repeat([]byte{1}, MaxValue)
 	debug.FreeOSMemory()
 	before := rss(t)
 	const limit = 80 << 20
@@ -37,7 +39,6 @@ func TestRealMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	rnd := rand.New(rand.NewPCG(1, 2))
-	value := make([]byte, MaxValue)
 	var most int64
 	n := 0
 	fill := func(total, allowed int64, size func() int) {

@@ -35,18 +35,18 @@ func (c *Cache) check(t testing.TB) {
 	}
 	inPage := make(map[uint32]int)
 	pages := len(c.table.heads)
-	walk := func(l *list) (items, bytes int64) {
+	walk := func(l *list, state uint8) (items, bytes int64) {
 		var prev ref
 		for r := l.first; r != 0; prev, r = r, p.at(r).next {
 			h := p.at(r)
-			if h.prev != prev || !inTable[r] || h.state != memory {
+			if h.prev != prev || !inTable[r] || h.state != state {
 				t.Fatalf("entry %x: prev %x, want %x; in the table: %v; state %d", r, h.prev, prev, inTable[r], h.state)
 			}
 			delete(inTable, r)
 			inPage[uint32(r>>pageBits)]++
 			items++
 			bytes += h.cost()
-			for m := h.more; m != 0; m = *p.link(m) {
+			for m := h.more; m != 0 && state == memory; m = *p.link(m) {
 				pages++
 			}
 		}
@@ -55,14 +55,21 @@ func (c *Cache) check(t testing.TB) {
 		}
 		return items, bytes
 	}
-	walk(&c.dead)
+	walk(&c.dead, memory)
+	if _, keys := walk(&c.onDisk, onDisk); keys != c.keys {
+		t.Fatalf("keys of what is on disk take %d bytes and %d are counted", keys, c.keys)
+	}
+	diskItems := make(map[uint32]int64)
+	for r := c.onDisk.first; r != 0; r = p.at(r).next {
+		diskItems[p.at(r).life]++
+	}
 	for _, b := range c.buckets {
 		var items, bytes int64
 		for i := range b.lists {
-			n, s := walk(&b.lists[i])
+			n, s := walk(&b.lists[i], memory)
 			items, bytes = items+n, bytes+s
 		}
-		if items != b.stats.Items || bytes != b.stats.Bytes {
+		if items != b.stats.Items || bytes != b.stats.Bytes || diskItems[b.life] != b.stats.DiskItems {
 			t.Fatalf("bucket %d has %d entries of %d bytes and counts %+v", b.id, items, bytes, b.stats)
 		}
 		if b.settings.Max > 0 && bytes > b.settings.Max {
@@ -81,7 +88,7 @@ func (c *Cache) check(t testing.TB) {
 	if pages != p.used {
 		t.Fatalf("%d pages are in use and %d counted", pages, p.used)
 	}
-	if p.resident() > c.limit {
+	if p.resident() > c.limit+overdraft || c.disk == nil && p.resident() > c.limit {
 		t.Fatalf("%d bytes, over the limit of %d", p.resident(), c.limit)
 	}
 }
@@ -112,30 +119,38 @@ func TestModel(t *testing.T) {
 	for _, pressed := range []bool{false, true} {
 		for _, policy := range []Policy{LRU, LFU, FIFO} {
 			t.Run(fmt.Sprintf("pressed=%v/policy=%d", pressed, policy), func(t *testing.T) {
-				s := *seed
-				if s == 0 {
-					s = uint64(time.Now().UnixNano())
-				}
-				t.Logf("-seed=%d", s)
-				model(t, rand.New(rand.NewPCG(s, 1)), pressed, policy)
+				model(t, rand.New(rand.NewPCG(randomSeed(t), 1)), pressed, Settings{Policy: policy})
 			})
 		}
 	}
+	for _, tier := range []Tier{OnDisk, Both} {
+		t.Run(fmt.Sprintf("tier=%d", tier), func(t *testing.T) {
+			model(t, rand.New(rand.NewPCG(randomSeed(t), 1)), true, Settings{Tier: tier})
+		})
+	}
 }
 
-func model(t *testing.T, rnd *rand.Rand, pressed bool, policy Policy) {
+func randomSeed(t *testing.T) uint64 {
+	s := *seed
+	if s == 0 {
+		s = uint64(time.Now().UnixNano())
+	}
+	t.Logf("-seed=%d", s)
+	return s
+}
+
+func model(t *testing.T, rnd *rand.Rand, pressed bool, settings Settings) {
 	clk := &clock{time.Unix(1e9, 0)}
 	limit, keys, large := int64(1<<30), 300, 200<<10
 	if pressed {
 		limit, keys, large = MinLimit, 3000, 2<<20
 	}
-	c, err := New(Config{Limit: limit, Now: clk.now})
-	if err != nil {
-		t.Fatal(err)
+	cfg := Config{Limit: limit, Now: clk.now}
+	if settings.Tier != InMemory {
+		cfg.Limit, cfg.Disk, cfg.DiskMax = limit+DiskMemory, t.TempDir(), MinDisk
 	}
-	defer c.Close()
+	c := running(t, cfg)
 	twins := make([]*twin, 3)
-	settings := Settings{Policy: policy}
 	for i := range twins {
 		twins[i] = &twin{m: map[string]Entry{}, past: map[string]uint64{}}
 		if pressed && i == 0 {
@@ -247,7 +262,7 @@ func model(t *testing.T, rnd *rand.Rand, pressed bool, policy Policy) {
 		case rnd.IntN(20) == 0:
 			w.generation++
 			w.m = map[string]Entry{}
-			s := Settings{Policy: policy}
+			s := settings
 			if i == 0 && pressed {
 				s.Max = 2 << 20
 			}

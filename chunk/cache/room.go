@@ -16,11 +16,11 @@ const (
 // until it is met, in short steps between which others get in. Limits below MinLimit
 // are ErrInvalid.
 func (c *Cache) SetLimit(bytes int64) error {
-	if bytes < MinLimit {
-		return fmt.Errorf("limit of %d bytes, less than %d: %w", bytes, MinLimit, ErrInvalid)
+	if bytes-c.reserve < MinLimit {
+		return fmt.Errorf("limit of %d bytes, less than %d: %w", bytes, MinLimit+c.reserve, ErrInvalid)
 	}
 	c.mu.Lock()
-	c.limit = bytes
+	c.limit = bytes - c.reserve
 	c.mu.Unlock()
 	for {
 		done, err := c.step()
@@ -55,11 +55,12 @@ func (c *Cache) step() (done bool, err error) {
 	return false, nil
 }
 
-// Memory returns the bytes of real memory that entries and their table take, and the limit.
+// Memory returns the bytes of real memory that entries, their table and the disk tier
+// take, and the limit.
 func (c *Cache) Memory() (used, limit int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.pages.resident(), c.limit
+	return c.pages.resident() + c.reserve, c.limit + c.reserve
 }
 
 // victim returns what the node evicts next for a write to b, which may be nil: what is
@@ -68,6 +69,9 @@ func (c *Cache) victim(b *bucket) ref {
 	if c.dead.first != 0 {
 		return c.dead.first
 	}
+	if c.keys > c.limit/4 {
+		return c.onDisk.first
+	}
 	largest := b
 	for range min(4, len(c.turns)) {
 		c.turn = (c.turn + 1) % len(c.turns)
@@ -75,18 +79,17 @@ func (c *Cache) victim(b *bucket) ref {
 			largest = o
 		}
 	}
-	if largest == nil {
-		return 0
-	}
-	if r := largest.victim(); r != 0 {
-		return r
+	if largest != nil {
+		if r := largest.victim(); r != 0 {
+			return r
+		}
 	}
 	for _, o := range c.turns { // only when the node is all but empty
 		if r := o.victim(); r != 0 {
 			return r
 		}
 	}
-	return 0
+	return c.onDisk.first
 }
 
 // mayTake says whether another page is within the limit.
@@ -166,7 +169,7 @@ func (c *Cache) emptyPage(r ref) {
 	}
 }
 
-// evict drops an entry for room.
+// evict drops an entry for room, or moves it to disk.
 func (c *Cache) evict(r ref) {
 	h := c.pages.at(r)
 	b := c.lives[h.life]
@@ -176,6 +179,9 @@ func (c *Cache) evict(r ref) {
 	}
 	if c.expired(h) {
 		c.expire(b, r)
+		return
+	}
+	if c.spill(b, r) {
 		return
 	}
 	b.stats.Evictions++
@@ -193,13 +199,22 @@ func (c *Cache) expire(b *bucket, r ref) {
 // drop frees an entry without a word.
 func (c *Cache) drop(r ref) {
 	h := c.pages.at(r)
-	l := &c.dead
-	if b := c.lives[h.life]; b != nil {
-		l = b.list(h.level)
+	b := c.lives[h.life]
+	switch {
+	case h.state == onDisk:
+		c.onDisk.remove(&c.pages, r)
+		c.keys -= h.cost()
+		if b != nil {
+			b.stats.DiskItems--
+			b.stats.DiskBytes -= int64(h.size)
+		}
+	case b == nil:
+		c.dead.remove(&c.pages, r)
+	default:
+		b.list(h.level).remove(&c.pages, r)
 		b.stats.Items--
 		b.stats.Bytes -= h.cost()
 	}
-	l.remove(&c.pages, r)
 	c.table.remove(r)
 	c.pages.release(r)
 }

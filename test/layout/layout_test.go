@@ -111,7 +111,7 @@ var libraries = map[string][]string{
 	"github.com/hashicorp/raft":           {"meta/replica"},
 	"github.com/hashicorp/raft-wal":       {"meta/replica"},
 	"github.com/hashicorp/go-hclog":       {"meta/replica"},
-	"github.com/dgraph-io/badger/v4":      {"meta/replica"},
+	"github.com/dgraph-io/badger/v4":      {"meta/replica", "chunk/cache"},
 	"github.com/dgraph-io/ristretto/v2":   {"meta/replica"},
 	"github.com/fxamacker/cbor/v2":        {"meta/state", "internal/rpc"},
 	"github.com/google/btree":             {"meta/state", "chunk/*"},
