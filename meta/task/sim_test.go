@@ -307,7 +307,7 @@ func (s *sim) settle(from uint64) {
 			s.turn(a)
 			left += len(a.runs) + len(a.waits)
 		}
-		if left == 0 && s.timers() == 0 && must[More](s.world, 0, OpSchedule, Bound{8}).Done == 0 {
+		if left == 0 && s.timers() == 0 && must[More](s.world, 0, OpSchedule, Bound{8}).Done == 0 && !s.due() {
 			break
 		}
 	}
@@ -334,6 +334,9 @@ func (s *sim) settle(from uint64) {
 func (t Task) held(w *world) []Task {
 	return append(must[Listed](w, 0, OpList, List{Job: t.ID.Job, Limit: ListMax}).Tasks, t)
 }
+
+// due reports whether there is anything to schedule.
+func (s *sim) due() bool { return must[Work](s.world, 0, OpDue, Due{Now: meta.At(s.clock)}).Schedule }
 
 func (s *sim) timers() int64 { return s.count(key('T')) }
 
