@@ -97,7 +97,7 @@ func serve(dir string, edit func(*Config)) (m *mount, stop func() error, err err
 	mux := new(procfs.Mux)
 	mux.Mount("cluster", cluster.New(cluster.Parts{
 		Cluster: journalOnly{m.journal}, Settings: noSettings{}, Metrics: func(context.Context) (string, error) { return "", nil },
-		Self: cluster.Self{Node: "n", Session: func() meta.SessionID { return 7 }, Error: m.last, Locks: func() string { return "" }},
+		Self: cluster.Self{Node: "n", Session: func() meta.SessionID { return 7 }, Error: m.last, Locks: func() string { return "" }, Tasks: func(context.Context, uint32) (string, error) { return "", nil }},
 	}))
 	cfg := Config{MountPoint: dir, FS: tree, Special: mux, Failed: m.last.Record, Log: log}
 	if edit != nil {
