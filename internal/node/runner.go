@@ -129,11 +129,10 @@ func runRunner(text string) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { defer stop(); return r.obey(ctx, signals) })
 	g.Go(func() error { defer stop(); return r.run(ctx) })
-	err = g.Wait()
-	if errors.Is(err, errLeaves) {
-		return nil
+	if err = g.Wait(); errors.Is(err, errLeaves) {
+		err = nil
 	}
-	return err
+	return errors.Join(err, host.Close())
 }
 
 // clearRuns kills what runners that were killed left, and removes their folders. It
@@ -151,7 +150,10 @@ func clearRuns(ctx context.Context, c runnerConfig) (old []meta.SessionID, err e
 		if lock == nil {
 			continue // it runs
 		}
-		_, err = run.Open(ctx, run.Config{Dir: dir})
+		host, err := run.Open(ctx, run.Config{Dir: dir})
+		if err == nil {
+			err = host.Close()
+		}
 		lock.Close()
 		if err != nil {
 			return nil, err

@@ -68,6 +68,15 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 // freeze is a SIGSTOP, and cpu is not limited.
 func (h *Host) Lacks() string { return strings.Join(h.lacks, " ") }
 
+// Close removes the cgroup of all tasks, of which none runs any more.
+func (h *Host) Close() error {
+	g, err := openGroup(h.groups.base, nil, false)
+	if err != nil || g == nil {
+		return err
+	}
+	return g.remove()
+}
+
 // A record is what is noted of a task: enough to find all that comes of it.
 type record struct {
 	Shim    int    // its process

@@ -71,7 +71,7 @@ func openHost(t testing.TB, bare bool) *Host {
 	return h
 }
 
-// removeAll holds a Host to having left nothing behind, and removes its group.
+// removeAll holds a Host to having left nothing behind, and closes it.
 func removeAll(t testing.TB, h *Host) {
 	if ids := h.groups.tasksOf(); len(ids) > 0 {
 		t.Errorf("cgroups are left: %v", ids)
@@ -79,12 +79,13 @@ func removeAll(t testing.TB, h *Host) {
 	if left, _ := filepath.Glob(filepath.Join(h.cfg.Dir, "*")); len(left) > 0 {
 		t.Errorf("records are left: %v", left)
 	}
-	g, err := openGroup(h.groups.base, nil, false)
-	if err == nil && g != nil {
-		err = g.remove()
-	}
-	if err != nil {
+	if err := h.Close(); err != nil {
 		t.Error(err)
+	}
+	for _, dir := range h.groups.base {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left: %v", dir, err)
+		}
 	}
 }
 
