@@ -341,9 +341,6 @@ func ParseArray(v string) (*Array, error) {
 
 var sizes = map[byte]float64{'k': 1 << 10, 'm': 1 << 20, 'g': 1 << 30, 't': 1 << 40}
 
-// ParseSize reads a number of bytes: 512m, 1.5g, 1GiB.
-func ParseSize(v string) (int64, error) { return scaled(v, 1, sizes) }
-
 // scaled reads a number that is not negative, with a unit perhaps, times the scale.
 func scaled(v string, scale float64, units map[byte]float64) (int64, error) {
 	number := strings.ToLower(v)
