@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"dos/meta"
@@ -361,7 +362,9 @@ func TestIsolatedLeaderDoesNotRead(t *testing.T) {
 	}
 }
 
-func TestVerifierShares(t *testing.T) {
+func TestVerifierShares(t *testing.T) { synctest.Test(t, testVerifierShares) }
+
+func testVerifierShares(t *testing.T) {
 	var v verifier
 	var group tasks
 	began, proceed := make(chan int), make(chan struct{})
@@ -384,11 +387,7 @@ func TestVerifierShares(t *testing.T) {
 	for range 5 {
 		w.Go(join)
 	}
-	for joined := false; !joined; {
-		v.mu.Lock()
-		joined = v.next != nil
-		v.mu.Unlock()
-	}
+	synctest.Wait()
 	proceed <- struct{}{}
 	if err := <-results; err != nil {
 		t.Errorf("the first: %v", err)

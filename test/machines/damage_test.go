@@ -74,10 +74,14 @@ func flip(t *testing.T, rnd *rand.Rand, dir string) {
 		}
 		used := len(bytes.TrimRight(b, "\x00"))
 		at, bit := used/4+rnd.IntN(used/2), rnd.IntN(8)
-		b[at] ^= 1 << bit
+		// Of as many bytes one matters: a frame's padding and what it does not use are
+		// fewer (raft-wal's README, "Frame Header").
+		for i := range 16 {
+			b[at+i] ^= 1 << bit
+		}
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("flipped bit %d of byte %d of %s", bit, at, path)
+		t.Logf("flipped bit %d of 16 bytes from byte %d of %s", bit, at, path)
 	}
 }
