@@ -75,7 +75,7 @@ func flip(t *testing.T, rnd *rand.Rand, dir string) {
 		used := len(bytes.TrimRight(b, "\x00"))
 		at, bit := used/4+rnd.IntN(used/2), rnd.IntN(8)
 		// Of as many bytes one matters: a frame's padding and what it does not use are
-		// fewer (raft-wal's README, "Frame Header").
+		// fewer (raft-wal's README).
 		for i := range 16 {
 			b[at+i] ^= 1 << bit
 		}
