@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"dos/meta"
@@ -22,8 +23,9 @@ type fake struct {
 	queues []task.Queue
 	events []task.Event
 	did    []string // controls
-	data   map[string][]byte
-	ended  map[string]bool
+	mu     sync.Mutex
+	data   map[string][]byte // guarded by mu
+	ended  map[string]bool   // guarded by mu
 	cwd    string
 	wrong  error         // what Settle says
 	moved  chan struct{} // Follow waits for it
@@ -196,6 +198,8 @@ func (f *fake) Settle(_ context.Context, _ task.Owner, s *task.Spec) error {
 func key(id task.ID, s Stream) string { return fmt.Sprint(id, s) }
 
 func (f *fake) Stat(_ context.Context, id task.ID, s Stream) (int64, meta.Time, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return int64(len(f.data[key(id, s)])), 0, nil
 }
 
@@ -204,11 +208,15 @@ func (f *fake) Open(_ context.Context, id task.ID, s Stream, _ task.Owner, _ pro
 }
 
 func (f *fake) End(_ context.Context, id task.ID, s Stream, _ task.Owner) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.ended[key(id, s)] = true
 	return nil
 }
 
 func (f *fake) Ended(_ context.Context, id task.ID, s Stream) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return f.ended[key(id, s)], nil
 }
 
@@ -219,10 +227,14 @@ type memory struct {
 }
 
 func (m *memory) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
+	m.f.mu.Lock()
+	defer m.f.mu.Unlock()
 	return bytes.NewReader(m.f.data[m.key]).ReadAt(p, off)
 }
 
 func (m *memory) WriteAt(_ context.Context, p []byte, _ int64) (int, error) {
+	m.f.mu.Lock()
+	defer m.f.mu.Unlock()
 	m.f.data[m.key] = append(m.f.data[m.key], p...)
 	return len(p), nil
 }
