@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"os"
@@ -170,16 +169,30 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestParallelStopsAtFailure(t *testing.T) {
-	failure := errors.New("one failed")
-	err := parallel(t.Context(), 3, func(ctx context.Context, i int) error {
-		if i == 1 {
-			return failure
+// TestServices holds what is measured of services to verdicts: of ratios, and of what
+// is held to an aim itself.
+func TestServices(t *testing.T) {
+	table := make(tableau)
+	for _, v := range []float64{900, 50000, 1100} {
+		table.add("dos", "lock", v)
+	}
+	table.add("dos", "queue", 10)
+	table.add("dos", "watch", 1.5)
+	table.add("dos", "lock x16 share", 0.9)
+	if err := readCells(strings.NewReader("{\"Cell\":\"lock\",\"Value\":50}\n{\"Cell\":\"lock x16\",\"Value\":2}\n"),
+		func(cell string, v float64) { table.add("etcd", cell, v) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := readCells(strings.NewReader("nonsense\n"), func(string, float64) {}); err == nil {
+		t.Error("nonsense is read as a measurement")
+	}
+	var out bytes.Buffer
+	if err := table.print(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"etcd 50.0   22.000  >= 20.0 met", ">= 1.0, and nothing to compare with", "1.500  <= 1.0 MISSED", "0.900  >= 0.8 met"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, out.String())
 		}
-		<-ctx.Done()
-		return ctx.Err()
-	})
-	if !errors.Is(err, failure) {
-		t.Errorf("got %v, want %v", err, failure)
 	}
 }

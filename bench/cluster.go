@@ -33,6 +33,7 @@ type cluster struct {
 
 	machines []machine
 	addrs    []string // of those with metadata
+	stores   int      // of all machines
 	mount    *process
 }
 
@@ -42,24 +43,34 @@ type machine struct {
 	proc *process // nil while it is down
 }
 
-// newCluster makes the machines one cluster, and stops them.
-func newCluster(ctx context.Context, bin, work string) (_ *cluster, err error) {
+// apart are the roles of each machine if stores are apart from the metadata, and
+// together if they are not.
+func apart() []string {
+	return slices.Concat(slices.Repeat([]string{"meta"}, metaMachines), slices.Repeat([]string{"chunk"}, chunkMachines))
+}
+
+func together() []string { return slices.Repeat([]string{"meta,chunk"}, metaMachines) }
+
+// newCluster makes machines with these roles one cluster, and stops them. bin is the
+// directory of the commands.
+func newCluster(ctx context.Context, bin, work string, roles []string) (_ *cluster, err error) {
 	c := &cluster{bin: bin, work: filepath.Join(work, "cluster"), point: filepath.Join(work, "cluster-mount")}
 	if err := os.Mkdir(c.work, 0o700); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.down()) }()
-	for i := range metaMachines + chunkMachines {
+	for i, role := range roles {
 		addr, err := freeAddr()
 		if err != nil {
 			return nil, err
 		}
 		name := fmt.Sprintf("m%d", i)
-		args := []string{"--data", c.data(i), "--listen", addr, "--name", name, "--roles", "meta"}
-		if i >= metaMachines {
-			args[len(args)-1] = "chunk"
-		} else {
+		args := []string{"--data", c.data(i), "--listen", addr, "--name", name, "--roles", role}
+		if strings.Contains(role, "meta") {
 			c.addrs = append(c.addrs, addr)
+		}
+		if strings.Contains(role, "chunk") {
+			c.stores++
 		}
 		if i == 0 {
 			args = append(args, "--bootstrap")
@@ -97,7 +108,7 @@ func (c *cluster) awaitWhole(ctx context.Context) error {
 				up++
 			}
 		}
-		return up == chunkMachines && s.Meta.Members == metaMachines && s.Meta.Alive == metaMachines
+		return up == c.stores && s.Meta.Members == len(c.addrs) && s.Meta.Alive == len(c.addrs)
 	})
 }
 
@@ -157,6 +168,14 @@ func (c *cluster) await(ctx context.Context, is func(status) bool) error {
 
 func (c *cluster) name() string { return "cluster" }
 
+// identity is the file that proves to the machines who asks.
+func (c *cluster) identity() string { return filepath.Join(c.data(0), "identity") }
+
+// mountAt mounts at a point.
+func (c *cluster) mountAt(ctx context.Context, point string) (*process, error) {
+	return start(ctx, point, filepath.Join(c.bin, "dosmount"), "--cluster", strings.Join(c.addrs, ","), "--identity", c.identity(), point)
+}
+
 func (c *cluster) up(ctx context.Context) (_ string, err error) {
 	defer func() {
 		if err != nil {
@@ -171,9 +190,7 @@ func (c *cluster) up(ctx context.Context) (_ string, err error) {
 	if err := c.awaitWhole(ctx); err != nil {
 		return "", err
 	}
-	c.mount, err = start(ctx, c.point, filepath.Join(c.bin, "dosmount"), "--cluster", strings.Join(c.addrs, ","),
-		"--identity", filepath.Join(c.data(0), "identity"), c.point)
-	if err != nil {
+	if c.mount, err = c.mountAt(ctx, c.point); err != nil {
 		return "", err
 	}
 	dir := filepath.Join(c.point, "bench")

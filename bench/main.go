@@ -23,12 +23,14 @@ import (
 	"time"
 )
 
-const usage = `usage: go run ./bench --data DIR [--quick] [--json FILE]
+const usage = `usage: go run ./bench --data DIR [--services] [--quick] [--json FILE]
 
 Runs the fio jobs of bench/fio and a metadata benchmark in new directories below
 DIR: on the file system of DIR, on a pass-through FUSE mount of it (PT), and on
 dos with its data there. Prints medians and ratios. Takes a quarter of an hour,
 with --quick some minutes, and about 4 GiB below DIR. Needs fio; root for cold caches.
+With --services it measures locks, queues and watches instead, of three machines on
+loopback, beside those of etcd, Redis and NATS JetStream that are installed.
 
 flags:
 `
@@ -39,6 +41,7 @@ type config struct {
 	json     string
 	dosmount string
 	cluster  bool
+	services bool
 	only     string
 }
 
@@ -79,6 +82,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&c.json, "json", "", "write every measurement to `FILE` too")
 	flags.StringVar(&c.dosmount, "dosmount", "", "`FILE` to run as dosmount; default: one built from this checkout")
 	flags.BoolVar(&c.cluster, "cluster", false, "measure a cluster of 3 + 6 machines on loopback too, beside dos")
+	flags.BoolVar(&c.services, "services", false, "measure locks, values and queues beside etcd, Redis and NATS instead")
 	flags.StringVar(&c.only, "only", "", "run the cells whose name contains `TEXT`")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -92,7 +96,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	case flags.NArg() > 0:
 		return fmt.Errorf("%w: unexpected %q", errUsage, flags.Arg(0))
 	}
-	if _, err := exec.LookPath("fio"); err != nil {
+	if _, err := exec.LookPath("fio"); err != nil && !c.services {
 		return errors.New("fio is not installed: apt-get install fio (or your distribution's package), then again")
 	}
 	return compare(ctx, c, out)
@@ -113,7 +117,7 @@ func compare(ctx context.Context, c config, out io.Writer) (err error) {
 			err = errors.Join(err, rm)
 		}
 	}()
-	if c.dosmount == "" || c.cluster {
+	if c.dosmount == "" || c.cluster || c.services {
 		build := exec.CommandContext(ctx, "go", "build", "-o", work+"/", "dos/cmd/...")
 		if msg, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("building the commands: %w\n%s", err, msg)
@@ -121,6 +125,9 @@ func compare(ctx context.Context, c config, out io.Writer) (err error) {
 	}
 	if c.dosmount == "" {
 		c.dosmount = filepath.Join(work, "dosmount")
+	}
+	if c.services {
+		return services(ctx, c, work, out)
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -144,7 +151,7 @@ func compare(ctx context.Context, c config, out io.Writer) (err error) {
 	}
 	b := &bench{config: c, targets: []target{plain, pt, dos}, report: r, out: out, work: work}
 	if c.cluster {
-		machines, err := newCluster(ctx, work, work)
+		machines, err := newCluster(ctx, work, work, apart())
 		if err != nil {
 			return err
 		}

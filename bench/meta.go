@@ -8,9 +8,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"dos/bench/load"
 )
 
 // smallFile is the size of the files of the small-file cell, in bytes.
@@ -79,7 +80,7 @@ func metaRate(ctx context.Context, dir, step string, n int, s size, do func(dir 
 		}
 	}
 	began := time.Now()
-	err := parallel(ctx, n, func(ctx context.Context, job int) error {
+	err := load.Parallel(ctx, n, func(ctx context.Context, job int) error {
 		for i := range each {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -101,7 +102,7 @@ func metaRate(ctx context.Context, dir, step string, n int, s size, do func(dir 
 func readdirRate(ctx context.Context, dir string, n int, s size) (float64, error) {
 	var listed atomic.Int64
 	began := time.Now()
-	err := parallel(ctx, n, func(ctx context.Context, job int) error {
+	err := load.Parallel(ctx, n, func(ctx context.Context, job int) error {
 		for time.Since(began) < s.runtime/2 {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -129,20 +130,4 @@ func ignoreEOF(err error) error {
 		return nil
 	}
 	return err
-}
-
-// parallel runs n jobs and returns what failed; the first failure stops the others.
-func parallel(ctx context.Context, n int, job func(ctx context.Context, i int) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() {
-			if err := job(ctx, i); err != nil {
-				cancel(err)
-			}
-		})
-	}
-	wg.Wait()
-	return context.Cause(ctx)
 }

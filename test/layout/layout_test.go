@@ -89,7 +89,8 @@ var may = map[string][]string{
 	"cmd/dosd":     {"chunk", "internal/"},
 	"cmd/dosctl":   {"internal/", "meta", "meta/client", "meta/kv", "meta/txn", "meta/task", "procfs", "procfs/cluster", "procfs/nodes", "procfs/queues", "procfs/tasks"},
 
-	"bench":         {},
+	"bench":         {"bench/load", "internal/node", "meta/client", "meta/queue"},
+	"bench/load":    {},
 	"test/cluster":  {},
 	"test/posix":    {"test/witness"},
 	"test/witness":  {},
