@@ -191,9 +191,10 @@ func (b *bulk) secure(ctx context.Context, below net.Conn) (*bulkConn, error) {
 		below.Close() //nolint:errcheck // it was not used
 		return nil, err
 	}
-	secure, err := b.among.add(conn, wire).seal(true)
+	known := b.among.add(conn, wire)
+	secure, err := known.seal(true)
 	if err != nil {
-		below.Close() //nolint:errcheck // it was not used
+		known.Close() //nolint:errcheck // it was not used
 		return nil, err
 	}
 	return &bulkConn{sealed: secure}, nil
