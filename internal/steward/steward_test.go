@@ -63,6 +63,7 @@ func (w *world) set(f func()) {
 }
 
 func (w *world) downs(down bool, list ...int) {
+	synctest.Wait() // a look that has begun sees none of it, not a part
 	w.set(func() {
 		for _, i := range list {
 			w.down[fmt.Sprint("m", i)] = down
