@@ -183,6 +183,35 @@ func TestAway(t *testing.T) {
 	s.await(later, task.Ended)
 }
 
+// What is in the pipes of a task that ended while the mount was away is not lost.
+func TestEndedAway(t *testing.T) {
+	s := newSite(t)
+	token := s.submit("while ! test -e " + s.mount + "/go; do sleep 0.02; done; head -c 100000 /dev/zero; exit 2")
+	s.await(token, task.Started)
+	s.gone.Store(true)
+	tasks := filepath.Join(s.mount, "tasks")
+	if err := os.Rename(tasks, tasks+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.mount, "go"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	pause(t.Context(), tailWait+2*outputRetry)
+	if got := whats(s.service.of(token)); slices.Contains(got, task.Ended) {
+		t.Errorf("reported %v while the tree was away", got)
+	}
+	if err := os.Rename(tasks+".away", tasks); err != nil {
+		t.Fatal(err)
+	}
+	s.gone.Store(false)
+	if end := s.await(token, task.Ended); end.Exit.Code != 2 || end.Exit.Text != "" {
+		t.Errorf("ended as %+v", *end.Exit)
+	}
+	if out := s.output(token, "stdout"); len(out) != 100000 {
+		t.Errorf("%d bytes of output came", len(out))
+	}
+}
+
 // A service that is away for a while hears all, in order.
 func TestUnavailable(t *testing.T) {
 	s := newSite(t)

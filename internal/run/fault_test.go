@@ -126,7 +126,7 @@ func TestBothKilled(t *testing.T) {
 func TestShimStopped(t *testing.T) {
 	each(t, func(t *testing.T, h *Host) {
 		r := begin(t, h, Spec{Script: []byte("while :; do sleep 0.1; done")})
-		if err := r.shim.Signal(syscall.SIGSTOP); err != nil {
+		if err := r.shim.process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
 		r.Kill()
@@ -165,4 +165,42 @@ func BenchmarkStart(b *testing.B) {
 			b.ReportMetric(float64(waited.Load())/float64(b.N)/1e6, "ms/start")
 		})
 	}
+}
+
+// The next task has the shim of the one before, and nothing else of it. One that somebody
+// killed meanwhile is not used.
+func TestNextTask(t *testing.T) {
+	each(t, func(t *testing.T, h *Host) {
+		var pids []int
+		for i, test := range []struct {
+			spec Spec
+			kill bool
+			want string
+		}{
+			{Spec{Script: []byte("umask 077; exec 7>/dev/null; echo $A; sleep 60 & exit 3"), Env: []string{"A=1"}}, false, "1\n"},
+			{Spec{Script: []byte("umask; echo $A; exec ls /proc/self/fd")}, true, fmt.Sprintf("%04o\n\n0\n1\n2\n3\n4\n", umask())},
+			{Spec{Argv: []string{"/bin/sh", "-c", "ls /proc/self/fd; exec ps -o comm= --ppid $PPID"}}, false, "0\n1\n2\n3\nps\n"},
+		} {
+			r := begin(t, h, test.spec)
+			pids = append(pids, r.shim.process.Pid)
+			if r.wait(t); r.text(t) != test.want {
+				t.Errorf("task %d said %q, want %q", i, r.text(t), test.want)
+			}
+			if test.kill {
+				if err := syscall.Kill(r.shim.process.Pid, syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "its death", func() bool { return !r.shim.host.silent() })
+			}
+		}
+		if pids[0] != pids[1] || pids[1] == pids[2] {
+			t.Errorf("the shims of three tasks are %d, the second was killed", pids)
+		}
+	})
+}
+
+func umask() int {
+	n := syscall.Umask(0)
+	syscall.Umask(n)
+	return n
 }

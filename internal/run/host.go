@@ -35,6 +35,8 @@ type Host struct {
 	starting sync.RWMutex // held to read while a shim is started
 	mu       sync.Mutex
 	shims    map[int]bool // that are this process's children; guarded by mu
+	idle     []*keptShim  // without a task, the one that is used next last; guarded by mu
+	closed   bool         // guarded by mu
 }
 
 // Open returns the Host of a directory. It kills what an earlier one left there,
@@ -68,8 +70,15 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 // freeze is a SIGSTOP, and cpu is not limited.
 func (h *Host) Lacks() string { return strings.Join(h.lacks, " ") }
 
-// Close removes the cgroup of all tasks, of which none runs any more.
+// Close ends the shims, and removes the cgroup of all tasks, of which none runs any more.
 func (h *Host) Close() error {
+	h.mu.Lock()
+	idle := h.idle
+	h.idle, h.closed = nil, true
+	h.mu.Unlock()
+	for _, s := range idle {
+		h.end(s)
+	}
 	g, err := openGroup(h.groups.base, nil, false)
 	if err != nil || g == nil {
 		return err
@@ -130,7 +139,7 @@ func (h *Host) clear(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, id := range h.groups.tasksOf() { // a record is younger than its group
+	for _, id := range h.groups.tasksOf() { // a record may be gone before its group
 		if err := killGroup(ctx, h.groups.paths(id)); err != nil {
 			return err
 		}
@@ -211,41 +220,29 @@ func (h *Host) Start(s Spec) (_ *Process, err error) {
 		return nil, err
 	}
 	p := &Process{host: h, id: s.ID, began: time.Now(), done: make(chan struct{})}
-	undo := []func(){}
+	if p.shim, err = h.shim(); err != nil {
+		return nil, err
+	}
 	defer func() {
-		if err != nil {
-			for i := len(undo) - 1; i >= 0; i-- {
-				undo[i]()
-			}
+		if err == nil {
+			return
 		}
-	}()
-	if err := h.note(s.ID, record{Group: o.Group, Mark: s.Mark}); err != nil {
-		return nil, err
-	}
-	undo = append(undo, func() { os.Remove(h.recordPath(s.ID)) })
-	if p.group, err = h.groups.make(s.ID, s.Limits); err != nil {
-		return nil, err
-	}
-	if p.group != nil {
-		undo = append(undo, func() {
+		p.drop()
+		if p.group != nil {
 			if err := p.group.remove(); err != nil {
 				slog.Warn("run: left for the next start", "task", s.ID, "err", err)
 			}
-		})
-	}
-	if err := h.fork(p, s, o.Script); err != nil {
+		}
+		os.Remove(h.recordPath(s.ID))
+	}()
+	// The record is there before anything of the task is.
+	if err := h.note(s.ID, record{Shim: p.shim.process.Pid, Started: p.shim.started, Group: o.Group, Mark: s.Mark}); err != nil {
 		return nil, err
 	}
-	undo = append(undo, p.drop)
-	// The record is complete before anything of the task runs.
-	shim, ok := stat(p.shim.Pid)
-	if !ok {
-		return nil, fmt.Errorf("%w: the shim is gone", errTrouble)
-	}
-	if err := h.note(s.ID, record{Shim: shim.pid, Started: shim.started, Group: o.Group, Mark: s.Mark}); err != nil {
+	if p.group, err = h.groups.make(s.ID, s.Limits); err != nil {
 		return nil, err
 	}
-	if err := send(p.control, o); err != nil {
+	if err := p.order(o, s); err != nil {
 		return nil, fmt.Errorf("%w: %w", errTrouble, err)
 	}
 	if err := p.started(); err != nil {
@@ -253,6 +250,33 @@ func (h *Host) Start(s Spec) (_ *Process, err error) {
 	}
 	go p.follow() // ends with the task, which closes p.done
 	return p, nil
+}
+
+// order has the shim start the program.
+func (p *Process) order(o order, s Spec) error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	files := []*os.File{null, null, null}
+	for i, f := range []*os.File{s.Stdin, s.Stdout, s.Stderr} {
+		if f != nil {
+			files[i] = f
+		}
+	}
+	if o.Script {
+		text, err := sealed(s.Script)
+		if err != nil {
+			return err
+		}
+		defer text.Close()
+		files = append(files, text)
+	}
+	if err := p.shim.host.file.SetWriteDeadline(time.Now().Add(startWait)); err != nil {
+		return err
+	}
+	return p.shim.host.send(message{Order: &o}, files...)
 }
 
 // program is what to start, and whether the script goes with it.
@@ -288,51 +312,6 @@ func inPath(name string, env []string) string {
 	return ""
 }
 
-// fork starts the shim.
-func (h *Host) fork(p *Process, s Spec, script bool) error {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errTrouble, err)
-	}
-	p.control = os.NewFile(uintptr(pair[0]), "shim of "+s.ID)
-	theirs := os.NewFile(uintptr(pair[1]), "host")
-	defer theirs.Close()
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		p.control.Close()
-		return err
-	}
-	defer null.Close()
-	files := []*os.File{null, null, null, theirs}
-	for i, f := range []*os.File{s.Stdin, s.Stdout, s.Stderr} {
-		if f != nil {
-			files[i] = f
-		}
-	}
-	if script {
-		text, err := sealed(s.Script)
-		if err != nil {
-			p.control.Close()
-			return fmt.Errorf("%w: %w", errTrouble, err)
-		}
-		defer text.Close()
-		files = append(files, text)
-	}
-	h.starting.RLock()
-	defer h.starting.RUnlock()
-	p.shim, err = os.StartProcess("/proc/self/exe", []string{shimName, s.ID}, &os.ProcAttr{
-		Dir: "/", Env: []string{}, Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
-	})
-	if err != nil {
-		p.control.Close()
-		return fmt.Errorf("%w: %w", errTrouble, err)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.shims[p.shim.Pid] = true
-	return nil
-}
-
 // sealed is a file without a name that nobody can change.
 func sealed(text []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate("script", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
@@ -348,37 +327,4 @@ func sealed(text []byte) (*os.File, error) {
 	}
 	_, err = f.Seek(0, 0)
 	return f, err
-}
-
-// forget forgets a shim that has ended.
-func (h *Host) forget(pid int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.shims, pid)
-}
-
-// strays kills the processes that became this one's children when their shim was
-// killed.
-func (h *Host) strays() {
-	h.starting.Lock() // no shim is on its way
-	defer h.starting.Unlock()
-	self := os.Getpid()
-	for began := time.Now(); time.Since(began) < killTry; time.Sleep(killPause) {
-		var stray []int
-		h.mu.Lock()
-		for _, p := range processes() {
-			if p.parent == self && !h.shims[p.pid] {
-				stray = append(stray, p.pid)
-			}
-		}
-		h.mu.Unlock()
-		if len(stray) == 0 {
-			return
-		}
-		for _, pid := range stray {
-			signalAll(append(pids(below(pid)), pid), syscall.SIGKILL)
-			var status syscall.WaitStatus
-			_, _ = syscall.Wait4(pid, &status, syscall.WNOHANG, nil)
-		}
-	}
 }

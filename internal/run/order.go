@@ -1,11 +1,9 @@
 package run
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
+	"os"
 	"path"
 	"strings"
 	"syscall"
@@ -13,7 +11,8 @@ import (
 )
 
 // Host and shim speak over a socket, a line of JSON a message. The Host sends an
-// order to begin with, then commands; the shim sends news.
+// order, with the task's files, then commands, and another order when the task has ended; the
+// shim sends news.
 
 // An order is what a shim is to start.
 type order struct {
@@ -22,19 +21,22 @@ type order struct {
 	Dir   string
 	User  *User
 	Until time.Duration
-	// Script is set if the program's text is descriptor scriptFD.
+	// Script is set if the last of the files is the program's text.
 	Script bool
 	Group  groupPaths
 	// Bare are limits for each process, where there are no cgroups for them.
 	Bare Limits
 }
 
-// A command changes what runs. Fields that are not set change nothing.
-type command struct {
+// A message is an order, or changes what runs. Fields that are not set change nothing.
+type message struct {
+	Order  *order         `json:",omitempty"`
 	Until  time.Duration  `json:",omitempty"`
 	Signal syscall.Signal `json:",omitempty"`
 	Freeze *bool          `json:",omitempty"`
 	Kill   bool           `json:",omitempty"`
+
+	files []*os.File // that came with it
 }
 
 // News are what the shim says: that the task has started or not, and how it ended.
@@ -50,33 +52,12 @@ type news struct {
 	Memory  int64         // of the largest process, bytes
 }
 
-// The descriptors of a shim beside the task's own three.
 const (
+	// controlFD is a shim's end of the socket.
 	controlFD = 3
-	scriptFD  = 4
 	// taskScriptFD is where the task finds its script. Whatever runs it opens it there.
 	taskScriptFD = 3
 )
-
-// maxMessage bounds a message: an order has an environment and arguments, which the kernel bounds by a few MiB.
-const maxMessage = 8 << 20
-
-// send writes one message.
-func send(w io.Writer, message any) error {
-	line, err := json.Marshal(message)
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(append(line, '\n'))
-	return err
-}
-
-// lines reads messages.
-func lines(r io.Reader) *bufio.Scanner {
-	s := bufio.NewScanner(r)
-	s.Buffer(nil, maxMessage)
-	return s
-}
 
 // interpreter is the program that runs a script, as execve(2) has it: what
 // the first line names, with at most one argument.

@@ -1,8 +1,6 @@
 package run
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -13,20 +11,19 @@ import (
 
 // A Process is a task that was started. Its methods may be called concurrently.
 type Process struct {
-	host    *Host
-	id      string
-	began   time.Time
-	shim    *os.Process
-	control *os.File
-	news    *bufio.Scanner
-	group   *group
-	pid     int
+	host  *Host
+	id    string
+	began time.Time
+	shim  *keptShim
+	group *group
+	pid   int
 	// answered is set when the shim has said what came of its order.
 	answered bool
 	done     chan struct{}
 
 	mu     sync.Mutex
 	killed bool // guarded by mu
+	over   bool // the shim is not this task's any more; guarded by mu
 	end    End  // guarded by mu until done is closed
 }
 
@@ -43,31 +40,31 @@ func (p *Process) End() End {
 }
 
 // Extend puts off the hour when the task is killed.
-func (p *Process) Extend(until time.Duration) { p.tell(command{Until: until}) }
+func (p *Process) Extend(until time.Duration) { p.tell(message{Until: until}) }
 
 // Signal sends a signal to all processes of the task.
-func (p *Process) Signal(sig syscall.Signal) { p.tell(command{Signal: sig}) }
+func (p *Process) Signal(sig syscall.Signal) { p.tell(message{Signal: sig}) }
 
 // Freeze stops all processes of the task, or has them go on.
-func (p *Process) Freeze(on bool) { p.tell(command{Freeze: &on}) }
+func (p *Process) Freeze(on bool) { p.tell(message{Freeze: &on}) }
 
 // tellWait is how long a shim may take to read a command. One that does not is
 // stopped, and its task is killed by whoever waits for its end.
 const tellWait = time.Second
 
 // tell sends a command. It is lost if the task has ended.
-func (p *Process) tell(c command) {
+func (p *Process) tell(m message) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.control.SetWriteDeadline(time.Now().Add(tellWait)); err != nil {
-		return // it is closed
+	if p.over {
+		return
 	}
-	if err := send(p.control, c); err != nil {
-		select {
-		case <-p.done:
-		default:
-			slog.Debug("run: a command was not taken", "task", p.id, "err", err)
-		}
+	err := p.shim.host.file.SetWriteDeadline(time.Now().Add(tellWait))
+	if err == nil {
+		err = p.shim.host.send(m)
+	}
+	if err != nil {
+		slog.Debug("run: a command was not taken", "task", p.id, "err", err)
 	}
 }
 
@@ -81,7 +78,7 @@ func (p *Process) Kill() {
 	first := !p.killed
 	p.killed = true
 	p.mu.Unlock()
-	p.tell(command{Kill: true})
+	p.tell(message{Kill: true})
 	if !first {
 		return
 	}
@@ -91,7 +88,11 @@ func (p *Process) Kill() {
 		select {
 		case <-p.done:
 		case <-t.C:
-			_ = p.shim.Kill()
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if !p.over {
+				_ = p.shim.process.Kill()
+			}
 		}
 	}()
 }
@@ -107,7 +108,7 @@ func (p *Process) Usage() Usage {
 	if p.group != nil {
 		u, _ = p.group.usage()
 	} else {
-		u = sum(below(p.shim.Pid))
+		u = sum(below(p.shim.process.Pid))
 	}
 	u.Wall = time.Since(p.began)
 	return u
@@ -118,11 +119,11 @@ const startWait = 30 * time.Second
 
 // started waits for the shim to say that the program runs.
 func (p *Process) started() error {
-	if err := p.control.SetReadDeadline(time.Now().Add(startWait)); err != nil {
+	if err := p.shim.host.file.SetReadDeadline(time.Now().Add(startWait)); err != nil {
 		return err
 	}
-	p.news = lines(p.control)
-	n, err := p.next()
+	var n news
+	err := p.shim.host.next(&n)
 	p.answered = err == nil
 	switch {
 	case err != nil:
@@ -133,7 +134,7 @@ func (p *Process) started() error {
 		return fmt.Errorf("%s", n.Failed)
 	}
 	p.pid = n.PID
-	return p.control.SetReadDeadline(time.Time{})
+	return p.shim.host.file.SetReadDeadline(time.Time{})
 }
 
 // A startError is ErrStart with the shim's words.
@@ -142,22 +143,9 @@ type startError struct{ text string }
 func (e startError) Error() string { return e.text }
 func (e startError) Unwrap() error { return ErrStart }
 
-func (p *Process) next() (n news, err error) {
-	if !p.news.Scan() {
-		if err = p.news.Err(); err == nil {
-			err = fmt.Errorf("the shim is gone")
-		}
-		return n, err
-	}
-	return n, json.Unmarshal(p.news.Bytes(), &n)
-}
-
 // drop ends a shim whose program did not start.
 func (p *Process) drop() {
-	p.control.Close()
-	_ = p.shim.Kill()
-	_, _ = p.shim.Wait()
-	p.host.forget(p.shim.Pid)
+	p.host.end(p.shim)
 	if !p.answered {
 		p.host.strays()
 	}
@@ -165,20 +153,23 @@ func (p *Process) drop() {
 
 // follow waits for the task's end, and tidies up.
 func (p *Process) follow() {
-	n, err := p.next()
-	_, _ = p.shim.Wait()
-	p.host.forget(p.shim.Pid)
+	var n news
+	err := p.shim.host.next(&n)
+	p.mu.Lock()
+	p.over = true
+	p.mu.Unlock()
 	end := End{Code: n.Code, Signal: n.Signal, Overdue: n.Overdue, Usage: Usage{CPU: n.CPU, Memory: n.Memory}}
 	if err != nil || !n.Ended {
 		end = End{Lost: true}
-	}
-	if end.Lost {
+		p.host.end(p.shim)
 		if p.group != nil {
 			for !p.group.kill(killTry) {
 				slog.Warn("run: a task's processes do not die", "task", p.id, "processes", len(p.group.pids()))
 			}
 		}
 		p.host.strays()
+	} else {
+		p.host.keep(p.shim)
 	}
 	tidy := true
 	if p.group != nil {
@@ -199,7 +190,6 @@ func (p *Process) follow() {
 	}
 	end.Usage.Wall = time.Since(p.began)
 	p.mu.Lock()
-	p.control.Close()
 	end.Killed = p.killed
 	p.end = end
 	p.mu.Unlock()

@@ -5,7 +5,7 @@
 // # Who is above whom
 //
 //	Host (the process that calls Open)
-//	└── shim        one a task: this program again, under another name
+//	└── shim        one a task at a time: this program again, under another name
 //	    └── task    a session and process group of its own, as its user
 //	        └── …   whatever it starts
 //
@@ -13,7 +13,7 @@
 // that its task starts, however it forks: it reaps what dies, and ends only when
 // there is nothing left. When the task's first process has ended, what it left
 // behind is killed. When the Host dies the shim's connection ends, and it kills
-// all; when the shim dies, the task's first process is killed by the kernel
+// all; with no task it is kept for the next, for a while. When the shim dies, the task's first process is killed by the kernel
 // (PR_SET_PDEATHSIG) and the rest becomes the Host's, which kills it.
 //
 // A task lives until an hour by the clock of package boottime, which its Host puts

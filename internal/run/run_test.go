@@ -3,12 +3,15 @@ package run
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"dos/internal/boottime"
 )
@@ -251,7 +254,7 @@ func TestForks(t *testing.T) {
 		})
 		r.await(t, "up")
 		eventually(t, "a fork that is refused", func() bool { return strings.Contains(strings.ToLower(r.text(t)), "fork") })
-		if n := len(below(r.shim.Pid)); n > most {
+		if n := len(below(r.shim.process.Pid)); n > most {
 			t.Errorf("it has %d processes, of at most %d", n, most)
 		}
 		r.Kill()
@@ -282,6 +285,29 @@ func TestUsage(t *testing.T) {
 	})
 }
 
+// Who writes faster than its output is read waits.
+func TestSlowReader(t *testing.T) {
+	each(t, func(t *testing.T, h *Host) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		task := begin(t, h, Spec{Script: []byte("head -c 1000000 /dev/zero && exit 3"), Stdout: w})
+		w.Close()
+		eventually(t, "a full pipe", func() bool {
+			n, err := unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ)
+			return err == nil && n == 1<<16
+		})
+		if n, err := io.Copy(io.Discard, r); n != 1000000 || err != nil {
+			t.Errorf("%d bytes came, %v", n, err)
+		}
+		if end := task.wait(t); end.Code != 3 {
+			t.Errorf("%v", end)
+		}
+	})
+}
+
 // pipe is the reading end of a pipe that nobody writes to.
 func pipe(t *testing.T) *os.File {
 	r, w, err := os.Pipe()
@@ -300,7 +326,7 @@ func TestZombies(t *testing.T) {
 		eventually(t, "only one", func() bool {
 			n := 0
 			for _, p := range processes() {
-				if p.parent == r.shim.Pid {
+				if p.parent == r.shim.process.Pid {
 					n++
 				}
 			}

@@ -1,8 +1,6 @@
 package run
 
 import (
-	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -16,10 +14,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A shim is one task's keeper, see the package comment.
+// A shim keeps tasks, one after the other, see the package comment.
 type shim struct {
-	control *os.File
+	host     *peer
+	messages <-chan message // closed when the Host is gone
+	dead     <-chan os.Signal
+	umask    int // as it was in the beginning
+}
+
+// A keeper is a shim with a task.
+type keeper struct {
+	*shim
 	order   order
+	files   []*os.File // the task's three, and its script if it has one
 	group   *group
 	pid     int // the task's first process
 	end     news
@@ -30,7 +37,7 @@ type shim struct {
 // shimName is what a shim is called: by it the program knows that it is one.
 const shimName = "dos-shim"
 
-// A task begins with this program being started once more, and most of what that
+// A shim is this program started once more, and most of what that
 // costs is the initialization of packages that a shim has no use for. This one's
 // comes early, since packages are initialized in the order of their paths as far as
 // their imports allow. Nothing else may run in the process.
@@ -45,14 +52,13 @@ func init() {
 func shimMain() {
 	// The kernel kills the task when the thread that started it ends.
 	runtime.LockOSThread()
-	s := &shim{control: os.NewFile(controlFD, "control")}
-	if err := s.run(); err != nil {
+	if err := runShim(os.NewFile(controlFD, "control")); err != nil {
 		fmt.Fprintln(os.Stderr, "dos:", err)
 		os.Exit(1)
 	}
 }
 
-func (s *shim) run() error {
+func runShim(control *os.File) error {
 	// Nobody but the Host ends it. What is ignored would be ignored by the task too;
 	// what is caught is not.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
@@ -63,60 +69,80 @@ func (s *shim) run() error {
 	if err := unix.CloseRange(controlFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) {
 		return err
 	}
-	in := lines(s.control)
-	if !in.Scan() {
-		return nil // the Host thought better of it, or is gone
-	}
-	if err := json.Unmarshal(in.Bytes(), &s.order); err != nil {
-		return err
-	}
-	alarm, err := newAlarm(s.order.Until)
-	if err != nil {
-		return err
-	}
-	dead := make(chan os.Signal, 1)
+	umask := unix.Umask(0)
+	unix.Umask(umask)
+	dead, messages := make(chan os.Signal, 1), make(chan message)
 	signal.Notify(dead, syscall.SIGCHLD)
-	if err := s.start(); err != nil {
-		return send(s.control, news{Failed: err.Error(), Final: errors.Is(err, ErrStart)})
-	}
-	if err := send(s.control, news{PID: s.pid}); err != nil {
-		s.killing = true
-	}
-	commands := make(chan command)
-	go listen(in, commands)
-	return s.keep(commands, alarm, dead)
-}
-
-// listen passes the Host's commands on; the channel is closed when the Host is gone. It
-// ends with the process.
-func listen(in *bufio.Scanner, commands chan<- command) {
-	defer close(commands)
-	for in.Scan() {
-		var c command
-		if json.Unmarshal(in.Bytes(), &c) == nil {
-			commands <- c
+	host := newPeer(control)
+	go listen(host, messages)
+	s := &shim{host: host, messages: messages, dead: dead, umask: umask}
+	for m := range messages {
+		if m.Order == nil {
+			continue // it came too late for the task before
+		}
+		k := &keeper{shim: s, order: *m.Order, files: m.files}
+		if more, err := k.run(); err != nil || !more {
+			return err
 		}
 	}
+	return nil
+}
+
+// listen passes on what the Host says. It ends with the process.
+func listen(host *peer, messages chan<- message) {
+	defer close(messages)
+	for {
+		var m message
+		if host.next(&m) != nil {
+			return
+		}
+		if m.Order != nil {
+			m.files = host.take()
+		}
+		messages <- m
+	}
+}
+
+// run has the task from its start to its end, and says whether the shim is good for another.
+func (k *keeper) run() (more bool, err error) {
+	alarm, err := newAlarm(k.order.Until)
+	if err != nil {
+		return false, err
+	}
+	defer alarm.file.Close()
+	err = k.start()
+	for _, f := range k.files { // who reads its output sees the end when the task's processes have closed it
+		f.Close()
+	}
+	if err != nil {
+		return false, k.host.send(news{Failed: err.Error(), Final: errors.Is(err, ErrStart)})
+	}
+	if err := k.host.send(news{PID: k.pid}); err != nil {
+		k.killing = true
+	}
+	k.keep(alarm)
+	return true, k.host.send(k.end)
 }
 
 // start starts the task's first process.
-func (s *shim) start() error {
-	o := &s.order
-	attr := &syscall.ProcAttr{
-		Dir: o.Dir, Env: o.Env, Files: []uintptr{0, 1, 2},
-		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
+func (k *keeper) start() error {
+	o := &k.order
+	attr := &syscall.ProcAttr{Dir: o.Dir, Env: o.Env, Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}}
+	for _, f := range k.files {
+		attr.Files = append(attr.Files, f.Fd())
 	}
 	argv := o.Argv
 	if o.Script {
-		attr.Files = append(attr.Files, scriptFD)
 		argv = append(argv[:len(argv):len(argv)], fmt.Sprintf("/proc/self/fd/%d", taskScriptFD))
 	}
 	if u := o.User; u != nil {
 		attr.Sys.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
 		unix.Umask(int(u.Umask))
+	} else {
+		unix.Umask(k.umask)
 	}
 	var err error
-	if s.group, err = openGroup(o.Group, nil, false); err != nil {
+	if k.group, err = openGroup(o.Group, nil, false); err != nil {
 		return err
 	}
 	if dir, ok := o.Group[""]; ok {
@@ -130,19 +156,19 @@ func (s *shim) start() error {
 		return fmt.Errorf("cgroup: %w", err)
 	}
 	argv = o.Bare.within(argv)
-	if s.pid, err = syscall.ForkExec(argv[0], argv, attr); err != nil {
-		return s.why(argv[0], err)
+	if k.pid, err = syscall.ForkExec(argv[0], argv, attr); err != nil {
+		return k.why(argv[0], err)
 	}
 	if err := o.Group.parent().enter(); err != nil {
 		return fmt.Errorf("cgroup: %w", err)
 	}
-	return s.quiet()
+	return nil
 }
 
 // why says what of the program, its user and its directory it was.
-func (s *shim) why(program string, err error) error {
-	if dir := s.order.Dir; dir != "" {
-		f, e := OpenAs(s.order.User, dir+"/.", unix.O_PATH|unix.O_DIRECTORY, 0)
+func (k *keeper) why(program string, err error) error {
+	if dir := k.order.Dir; dir != "" {
+		f, e := OpenAs(k.order.User, dir+"/.", unix.O_PATH|unix.O_DIRECTORY, 0)
 		if e != nil {
 			return fmt.Errorf("%w in %s: %w", kind(e), dir, errno(e))
 		}
@@ -172,95 +198,71 @@ func errno(err error) error {
 	return err
 }
 
-// quiet lets go of the task's files: who reads its output sees the end when the
-// task's processes have closed it.
-func (s *shim) quiet() error {
-	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(null)
-	for fd := range 3 {
-		if err := unix.Dup3(null, fd, 0); err != nil {
-			return err
-		}
-	}
-	if s.order.Script {
-		return unix.Close(scriptFD)
-	}
-	return nil
-}
-
 // keep does what the Host says until nothing of the task is left.
-func (s *shim) keep(commands <-chan command, alarm *alarm, dead <-chan os.Signal) error {
+func (k *keeper) keep(alarm *alarm) {
 	over := alarm.wait()
+	messages := k.messages
 	var again <-chan time.Time
 	for {
-		if childless := s.reap(); childless && s.ended {
+		if childless := k.reap(); childless && k.ended {
 			break
 		}
-		if s.ended {
-			s.killing = true // what it left behind
+		if k.ended {
+			k.killing = true // what it left behind
 		}
-		if s.killing {
-			if s.kill() {
+		if k.killing {
+			if k.kill() {
 				break
 			}
 			again = time.After(killAgain)
 		}
 		select {
-		case <-dead:
+		case <-k.dead:
 		case <-again:
 		case <-over:
-			s.killing, s.end.Overdue, over = true, !s.ended, nil
-		case c, ok := <-commands:
+			k.killing, k.end.Overdue, over = true, !k.ended, nil
+		case m, ok := <-messages:
 			if !ok {
-				s.killing, commands = true, nil
+				k.killing, messages = true, nil
 				continue
 			}
-			s.obey(c, alarm)
+			k.obey(m, alarm)
 		}
 	}
-	s.end.Ended = true
-	var spent unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_CHILDREN, &spent); err == nil {
-		s.end.CPU = time.Duration(spent.Utime.Nano() + spent.Stime.Nano())
-		s.end.Memory = spent.Maxrss << 10
-	}
-	return send(s.control, s.end)
+	k.end.Ended = true
 }
 
-func (s *shim) obey(c command, alarm *alarm) {
-	if c.Until != 0 && !s.end.Overdue {
+func (k *keeper) obey(c message, alarm *alarm) {
+	if c.Until != 0 && !k.end.Overdue {
 		alarm.set(c.Until)
 	}
 	if c.Freeze != nil {
-		s.freeze(*c.Freeze)
+		k.freeze(*c.Freeze)
 	}
 	if c.Signal != 0 {
-		signalAll(s.all(), c.Signal)
+		signalAll(k.all(), c.Signal)
 	}
 	if c.Kill {
-		s.killing = true
+		k.killing = true
 	}
 }
 
 // all lists the task's processes.
-func (s *shim) all() []int {
-	if s.group != nil {
-		return s.group.pids()
+func (k *keeper) all() []int {
+	if k.group != nil {
+		return k.group.pids()
 	}
 	return pids(below(os.Getpid()))
 }
 
-func (s *shim) freeze(on bool) {
+func (k *keeper) freeze(on bool) {
 	switch {
-	case s.group != nil && s.order.Group.freezes():
-		_ = s.group.freeze(on) // a group that cannot be frozen runs on
+	case k.group != nil && k.order.Group.freezes():
+		_ = k.group.freeze(on) // a group that cannot be frozen runs on
 	case on:
-		signalAll(s.all(), syscall.SIGSTOP)
+		signalAll(k.all(), syscall.SIGSTOP)
 	default: // who stopped by itself is woken too
-		signalAll(s.all(), syscall.SIGCONT)
+		signalAll(k.all(), syscall.SIGCONT)
 	}
 }
 
@@ -272,12 +274,12 @@ const (
 )
 
 // kill kills all, and reports whether nothing is left.
-func (s *shim) kill() bool {
-	if s.group != nil {
-		s.group.kill(killTry)
+func (k *keeper) kill() bool {
+	if k.group != nil {
+		k.group.kill(killTry)
 	}
 	// Also what it moved out of its group, if it may do that.
-	for began := time.Now(); !s.reap(); time.Sleep(killPause) {
+	for began := time.Now(); !k.reap(); time.Sleep(killPause) {
 		if time.Since(began) > killTry {
 			return false
 		}
@@ -290,10 +292,11 @@ func (s *shim) kill() bool {
 
 // reap takes the status of all that died, and reports whether there is no child left: then
 // there is nothing left at all, for whoever lost its parent became a child.
-func (s *shim) reap() (childless bool) {
+func (k *keeper) reap() (childless bool) {
 	for {
 		var status syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
+		var spent syscall.Rusage // with what it has reaped itself
+		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, &spent)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue
@@ -301,14 +304,17 @@ func (s *shim) reap() (childless bool) {
 			return true
 		case pid <= 0:
 			return false
-		case pid != s.pid:
+		}
+		k.end.CPU += time.Duration(spent.Utime.Nano() + spent.Stime.Nano())
+		k.end.Memory = max(k.end.Memory, spent.Maxrss<<10)
+		if pid != k.pid {
 			continue
 		}
-		s.ended = true
+		k.ended = true
 		if status.Signaled() {
-			s.end.Signal = status.Signal()
+			k.end.Signal = status.Signal()
 		} else {
-			s.end.Code = status.ExitStatus()
+			k.end.Code = status.ExitStatus()
 		}
 	}
 }
