@@ -187,7 +187,7 @@ func TestServices(t *testing.T) {
 		t.Error("nonsense is read as a measurement")
 	}
 	var out bytes.Buffer
-	if err := table.print(&out); err != nil {
+	if err := table.print(&out, servicesList); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"etcd 50.0   22.000  >= 20.0 met", ">= 1.0, and nothing to compare with", "1.500  <= 1.0 MISSED", "0.900  >= 0.8 met"} {

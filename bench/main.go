@@ -23,14 +23,15 @@ import (
 	"time"
 )
 
-const usage = `usage: go run ./bench --data DIR [--services] [--quick] [--json FILE]
+const usage = `usage: go run ./bench --data DIR [--services | --tasks] [--quick] [--json FILE]
 
 Runs the fio jobs of bench/fio and a metadata benchmark in new directories below
 DIR: on the file system of DIR, on a pass-through FUSE mount of it (PT), and on
 dos with its data there. Prints medians and ratios. Takes a quarter of an hour,
 with --quick some minutes, and about 4 GiB below DIR. Needs fio; root for cold caches.
 With --services it measures locks, queues and watches instead, of three machines on
-loopback, beside those of etcd, Redis and NATS JetStream that are installed.
+loopback, beside those of etcd, Redis and NATS JetStream that are installed; with
+--tasks the jobs of one machine, beside those of Slurm if that is installed.
 
 flags:
 `
@@ -42,6 +43,7 @@ type config struct {
 	dosmount string
 	cluster  bool
 	services bool
+	tasks    bool
 	only     string
 }
 
@@ -83,6 +85,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&c.dosmount, "dosmount", "", "`FILE` to run as dosmount; default: one built from this checkout")
 	flags.BoolVar(&c.cluster, "cluster", false, "measure a cluster of 3 + 6 machines on loopback too, beside dos")
 	flags.BoolVar(&c.services, "services", false, "measure locks, values and queues beside etcd, Redis and NATS instead")
+	flags.BoolVar(&c.tasks, "tasks", false, "measure tasks beside Slurm instead")
 	flags.StringVar(&c.only, "only", "", "run the cells whose name contains `TEXT`")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -93,10 +96,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	switch {
 	case c.data == "":
 		return fmt.Errorf("%w: --data is needed", errUsage)
+	case c.services && c.tasks:
+		return fmt.Errorf("%w: either --services or --tasks", errUsage)
 	case flags.NArg() > 0:
 		return fmt.Errorf("%w: unexpected %q", errUsage, flags.Arg(0))
 	}
-	if _, err := exec.LookPath("fio"); err != nil && !c.services {
+	if _, err := exec.LookPath("fio"); err != nil && !c.services && !c.tasks {
 		return errors.New("fio is not installed: apt-get install fio (or your distribution's package), then again")
 	}
 	return compare(ctx, c, out)
@@ -125,6 +130,9 @@ func compare(ctx context.Context, c config, out io.Writer) (err error) {
 	}
 	if c.dosmount == "" {
 		c.dosmount = filepath.Join(work, "dosmount")
+	}
+	if c.tasks {
+		return tasks(ctx, c, work, out)
 	}
 	if c.services {
 		return services(ctx, c, work, out)

@@ -122,7 +122,11 @@ func services(ctx context.Context, c config, work string, out io.Writer) error {
 			return err
 		}
 	}
-	return t.print(out)
+	if err := t.print(out, servicesList); err != nil {
+		return err
+	}
+	_, err = io.WriteString(out, t.peersNote())
+	return err
 }
 
 // peersDir is where the program of the others is in the checkout.
@@ -177,10 +181,10 @@ func readCells(r io.Reader, say func(cell string, v float64)) error {
 }
 
 // print writes the table of ratios.
-func (t tableau) print(w io.Writer) error {
+func (t tableau) print(w io.Writer, list []service) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "\nmedians\n%-28s %-6s %10s %26s %8s  %s\n", "", "", "dos", "beside", "ratio", "aim")
-	for _, s := range servicesList {
+	for _, s := range list {
 		if len(t["dos"][s.name]) == 0 {
 			continue
 		}
@@ -192,6 +196,13 @@ func (t tableau) print(w io.Writer) error {
 		}
 		fmt.Fprintf(&b, "%-28s %-6s %10.2f %26s %8.3f  %s\n", s.name, s.unit, mine, beside, got, s.verdict(got))
 	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// peersNote says what else was measured of the others.
+func (t tableau) peersNote() string {
+	var b strings.Builder
 	b.WriteString("for comparison:")
 	for _, who := range []string{"redis", "nats"} {
 		if v := t.median(who, "queue"); v > 0 {
@@ -199,8 +210,7 @@ func (t tableau) print(w io.Writer) error {
 		}
 	}
 	fmt.Fprintf(&b, " a commit of etcd %.2f ms, of dos %.2f ms\n", t.median("etcd", "commit"), t.median("dos", "commit"))
-	_, err := w.Write(b.Bytes())
-	return err
+	return b.String()
 }
 
 func (s service) verdict(got float64) string {

@@ -10,11 +10,12 @@
 //	        └── …   whatever it starts
 //
 // The shim is the parent of last resort (PR_SET_CHILD_SUBREAPER) of everything
-// that its task starts, however it forks: it reaps what dies, and ends only when
-// there is nothing left. When the task's first process has ended, what it left
-// behind is killed. When the Host dies the shim's connection ends, and it kills
-// all; with no task it is kept for the next, for a while. When the shim dies, the task's first process is killed by the kernel
-// (PR_SET_PDEATHSIG) and the rest becomes the Host's, which kills it.
+// that its task starts, however it forks: it reaps what dies, and the task is over only
+// when there is nothing left. When the task's first process has ended, what it left
+// behind is killed. A shim without a task waits a while for another. When the Host dies
+// the shim's connection ends, and it kills all; when the shim dies, the task's first
+// process is killed by the kernel (PR_SET_PDEATHSIG) and the rest becomes the Host's,
+// which kills it.
 //
 // A task lives until an hour by the clock of package boottime, which its Host puts
 // off (Extend). The shim looks to it, so that a Host which stands still does

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"dos/meta"
@@ -39,12 +40,15 @@ type draft struct {
 	reply  []byte
 }
 
+// newText is what new says to who only reads it.
+var newText = sync.OnceValue(manual.String)
+
 // draftMax bounds what one writes, in bytes: the largest script, or the JSON of one.
 const draftMax = 2 * task.SpecMax
 
 func (f fixed) openNew(how procfs.Open) (procfs.Handle, error) {
 	if !how.Write {
-		return procfs.OpenText(how, manual.String())
+		return procfs.OpenText(how, newText())
 	}
 	return &draft{room: f.room, how: how, turn: make(chan struct{}, 1), spec: task.NewSpec()}, nil
 }

@@ -196,7 +196,7 @@ func (f fixed) Stat(ctx context.Context) (procfs.Info, error) {
 	var err error
 	switch f.name {
 	case "new":
-		info.Size = int64(len(manual.String()))
+		info.Size = int64(len(newText()))
 	case "status":
 		var text string
 		text, err = f.overview(ctx)
