@@ -126,12 +126,12 @@ type Entry struct {
 
 // A Cache is the entries of one node.
 type Cache struct {
-	now     func() time.Time
-	seed    maphash.Seed
-	disk    *disk // may be nil
-	reserve int64 // what the disk takes of the memory, in bytes
+	now  func() time.Time
+	seed maphash.Seed
+	disk *disk // may be nil
 
 	mu      sync.Mutex
+	reserve int64 // what the disk takes of the memory, in bytes
 	closed  bool
 	limit   int64  // bytes
 	version uint64 // the last one given

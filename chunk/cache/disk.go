@@ -267,6 +267,29 @@ func (d *disk) close() error {
 	return err
 }
 
+// OpenDisk gives the cache a disk tier that it has not, as Config does. Run has yet to be
+// called. If the limit is too low for one it is ErrInvalid.
+func (c *Cache) OpenDisk(dir string, max int64) error {
+	c.mu.Lock()
+	limit := c.limit
+	c.mu.Unlock()
+	if limit-DiskMemory < MinLimit {
+		return fmt.Errorf("limit of %d bytes, less than %d: %w", limit, MinLimit+DiskMemory, ErrInvalid)
+	}
+	d, err := openDisk(dir, max)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	if c.closed || c.disk != nil {
+		c.mu.Unlock()
+		return errors.Join(ErrClosed, d.close())
+	}
+	c.disk, c.reserve = d, DiskMemory
+	c.mu.Unlock()
+	return c.SetLimit(limit)
+}
+
 // Run writes to the disk tier what comes for it, until ctx is done or the disk fails.
 // Then nothing more goes there; the cache works on. It must have returned before Close.
 func (c *Cache) Run(ctx context.Context) error {

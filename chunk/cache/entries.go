@@ -16,12 +16,16 @@ type Write struct {
 	Keep bool
 	// Add is for O_EXCL: ErrExist if there is an entry.
 	Add bool
+	// Replace is ErrMiss unless there is an entry.
+	Replace bool
 	// If is the version that the entry must have, else ErrConflict; without an entry
 	// ErrMiss. Zero: any or none.
 	If uint64
 	// Version is that of the new entry, for copies of what another node wrote:
 	// ErrConflict if what is there is not older. Zero: a new one.
 	Version uint64
+	// Quiet says that watchers are not told.
+	Quiet bool
 }
 
 // Get returns the entry under key, its value appended to buf; ErrMiss if there is none.
@@ -107,7 +111,7 @@ func (c *Cache) Set(at Bucket, key string, value []byte, w Write) (version uint6
 }
 
 func (c *Cache) set(b *bucket, key string, value []byte, w Write) (uint64, error) {
-	if err := c.fits(b, key, value); err != nil {
+	if err := c.fits(b, key, len(value)); err != nil {
 		return 0, err
 	}
 	c.settle(b)
@@ -143,7 +147,9 @@ func (c *Cache) set(b *bucket, key string, value []byte, w Write) (uint64, error
 		}
 		return 0, err
 	}
-	c.tell(b, Set, []byte(key), version)
+	if !w.Quiet {
+		c.tell(b, Set, []byte(key), version)
+	}
 	if b.settings.Tier == OnDisk {
 		c.spill(b, r)
 	}
@@ -151,16 +157,16 @@ func (c *Cache) set(b *bucket, key string, value []byte, w Write) (uint64, error
 }
 
 // fits refuses what there can be no room for.
-func (c *Cache) fits(b *bucket, key string, value []byte) error {
+func (c *Cache) fits(b *bucket, key string, value int) error {
 	switch {
 	case key == "":
 		return fmt.Errorf("an empty key: %w", ErrInvalid)
 	case len(key) > MaxKey:
 		return fmt.Errorf("key of %d bytes, over %d: %w", len(key), MaxKey, ErrTooLarge)
-	case len(value) > MaxValue:
-		return fmt.Errorf("value of %d bytes, over %d: %w", len(value), MaxValue, ErrTooLarge)
+	case value > MaxValue:
+		return fmt.Errorf("value of %d bytes, over %d: %w", value, MaxValue, ErrTooLarge)
 	}
-	if need := cost(len(key), len(value)); b.settings.Max > 0 && need > b.settings.Max {
+	if need := cost(len(key), value); b.settings.Max > 0 && need > b.settings.Max {
 		return fmt.Errorf("%d bytes in a bucket of %d: %w", need, b.settings.Max, ErrTooLarge)
 	}
 	return nil
@@ -169,7 +175,7 @@ func (c *Cache) fits(b *bucket, key string, value []byte) error {
 // allowed holds a write against the entry that is there; 0: none is.
 func (c *Cache) allowed(old ref, w Write) error {
 	if old == 0 {
-		if w.If != 0 {
+		if w.If != 0 || w.Replace {
 			return ErrMiss
 		}
 		return nil
@@ -240,6 +246,38 @@ func (c *Cache) Delete(at Bucket, key string, version uint64) error {
 	return nil
 }
 
+// Forget drops an entry, if it is there, without a word.
+func (c *Cache) Forget(at Bucket, key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b, err := c.enter(at); err == nil {
+		if r := c.find(b, key); r != 0 {
+			c.drop(r)
+		}
+	}
+}
+
+// Check returns what Set would say of a write now, but for its room.
+func (c *Cache) Check(at Bucket, key string, size int, w Write) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b, err := c.enter(at)
+	if err != nil {
+		return err
+	}
+	if err := c.fits(b, key, size); err != nil {
+		return err
+	}
+	return c.allowed(c.find(b, key), w)
+}
+
+// Version gives a version for a write that others are to get first, with Write.Version.
+func (c *Cache) Version() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nextVersion()
+}
+
 // Expire changes when an entry expires; zero: never. Its version stays.
 func (c *Cache) Expire(at Bucket, key string, when time.Time) error {
 	c.mu.Lock()
@@ -284,26 +322,54 @@ func (c *Cache) incr(at Bucket, key string, by int64) (n int64, e Entry, id uint
 	}
 	if r := c.find(b, key); r != 0 {
 		h := c.pages.at(r)
-		if h.size > 21 { // longer than any number and its newline
+		if h.size > numberMax {
 			return 0, Entry{}, 0, ErrNotNumber
 		}
 		if h.state == onDisk {
 			return 0, c.stat(r), uint64(h.more), nil
 		}
-		text := c.pages.value(nil, r)
-		if len(text) > 0 && text[len(text)-1] == '\n' {
-			text = text[:len(text)-1] // as echo writes it
-		}
-		if n, err = strconv.ParseInt(string(text), 10, 64); err != nil {
-			return 0, Entry{}, 0, fmt.Errorf("%q: %w", text, ErrNotNumber)
+		if n, err = parse(c.pages.value(nil, r)); err != nil {
+			return 0, Entry{}, 0, err
 		}
 	}
-	if by > 0 && n > math.MaxInt64-by || by < 0 && n < math.MinInt64-by {
-		return 0, Entry{}, 0, fmt.Errorf("%d and %d: %w", n, by, ErrNotNumber)
+	if n, err = add(n, by); err != nil {
+		return 0, Entry{}, 0, err
 	}
-	n += by
 	_, err = c.set(b, key, strconv.AppendInt(nil, n, 10), Write{Keep: true})
 	return n, Entry{}, 0, err
+}
+
+// Sum is what Incr would make of the number that a value is.
+func Sum(value []byte, by int64) (int64, error) {
+	if len(value) > numberMax {
+		return 0, ErrNotNumber
+	}
+	n, err := parse(value)
+	if err != nil {
+		return 0, err
+	}
+	return add(n, by)
+}
+
+// numberMax is the bytes of the longest number, and a newline.
+const numberMax = 21
+
+func parse(text []byte) (int64, error) {
+	if len(text) > 0 && text[len(text)-1] == '\n' {
+		text = text[:len(text)-1] // as echo writes it
+	}
+	n, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%q: %w", text, ErrNotNumber)
+	}
+	return n, nil
+}
+
+func add(n, by int64) (int64, error) {
+	if by > 0 && n > math.MaxInt64-by || by < 0 && n < math.MinInt64-by {
+		return 0, fmt.Errorf("%d and %d: %w", n, by, ErrNotNumber)
+	}
+	return n + by, nil
 }
 
 // Scan returns keys of the bucket from about n chains of the table, each of one entry on

@@ -54,7 +54,7 @@ func (c *Cache) tryFill(at Bucket, key string, buf []byte) (e Entry, f *Fill, wa
 	if err != nil {
 		return Entry{}, nil, nil, 0, err
 	}
-	if err := c.fits(b, key, nil); err != nil {
+	if err := c.fits(b, key, 0); err != nil {
 		return Entry{}, nil, nil, 0, err
 	}
 	k := fillKey{b.life, key}
@@ -68,6 +68,19 @@ func (c *Cache) tryFill(at Bucket, key string, buf []byte) (e Entry, f *Fill, wa
 	}
 	c.fills[k] = &fill{done: make(chan struct{})}
 	return Entry{}, &Fill{c: c, at: at, key: k, fill: c.fills[k]}, nil, 0, nil
+}
+
+// TryFill is Fill, but that it returns what it would wait for.
+func (c *Cache) TryFill(at Bucket, key string, buf []byte) (Entry, *Fill, <-chan struct{}, error) {
+	for {
+		e, f, wait, id, err := c.tryFill(at, key, buf)
+		if id == 0 {
+			return e, f, wait, err
+		}
+		if e, err := c.load(at, key, id, e, buf, false); !errors.Is(err, ErrMiss) {
+			return e, nil, nil, err
+		}
+	}
 }
 
 // endFill takes the right to provide a value away. The caller holds mu.
@@ -93,6 +106,14 @@ func (f *Fill) Commit(value []byte, w Write) (version uint64, err error) {
 	// Also if it is refused: then the next one fills.
 	defer f.c.endFill(f.key)
 	return f.c.set(b, f.key.key, value, w)
+}
+
+// Valid reports whether Commit would be taken: nobody has written or deleted the entry
+// since, nor cleared the bucket.
+func (f *Fill) Valid() bool {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	return f.c.fills[f.key] == f.fill
 }
 
 // Abandon lets the next one who waits fill. After Commit it does nothing.

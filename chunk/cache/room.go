@@ -16,12 +16,15 @@ const (
 // until it is met, in short steps between which others get in. Limits below MinLimit
 // are ErrInvalid.
 func (c *Cache) SetLimit(bytes int64) error {
-	if bytes-c.reserve < MinLimit {
-		return fmt.Errorf("limit of %d bytes, less than %d: %w", bytes, MinLimit+c.reserve, ErrInvalid)
-	}
 	c.mu.Lock()
-	c.limit = bytes - c.reserve
+	reserve := c.reserve
+	if bytes-reserve >= MinLimit {
+		c.limit = bytes - reserve
+	}
 	c.mu.Unlock()
+	if bytes-reserve < MinLimit {
+		return fmt.Errorf("limit of %d bytes, less than %d: %w", bytes, MinLimit+reserve, ErrInvalid)
+	}
 	for {
 		done, err := c.step()
 		if done || err != nil {

@@ -14,6 +14,7 @@ type table struct {
 	p     *pages
 	heads []uint32 // pages of heads
 	n     uint64   // chains
+	low   uint64   // the least n since Retain set it
 	items uint64
 }
 
@@ -105,6 +106,7 @@ func (t *table) grow(withPage bool) {
 
 func (t *table) shrink() {
 	t.n--
+	t.low = min(t.low, t.n)
 	buddy := t.n - 1<<(bits.Len64(t.n)-1)
 	at := t.head(buddy)
 	for *at != 0 {

@@ -18,6 +18,7 @@ import (
 
 	"dos/chunk"
 	"dos/fuse/vfs"
+	"dos/internal/cache"
 	"dos/meta"
 	"dos/meta/client"
 	"dos/meta/members"
@@ -43,7 +44,9 @@ type Embedded struct {
 	named   *client.Named
 	queues  *client.Taker
 	known   *lastMap // of this one machine
-	holding holding  // of queues in memory
+	holding holding  // of queues in memory and entries of the cache
+	caching *caching
+	cache   *cache.Client
 
 	events  *cluster.Journal
 	started time.Time
@@ -111,7 +114,10 @@ func openEmbedded(ctx context.Context, c embeddedConfig) (_ *Embedded, err error
 	}
 	here := client.Always(e.meta.Session(e.session), e.session)
 	e.named = client.NewNamed(here)
-	e.holdAll(e.session)
+	if err = e.holdAll(e.session); err != nil {
+		return nil, err
+	}
+	e.cache = cache.NewClient(cache.ClientConfig{Meta: e.meta.Session(e.session), Here: e.holding.entries.Load})
 	e.queues = client.NewTaker(client.NewRouter(here, &e.holding), e.path)
 	e.tree = vfs.New(vfs.Config{Meta: e.files, Data: fileData{e.path, e.meta.Replica()}, Sync: c.sync})
 	return e, nil
@@ -201,6 +207,8 @@ func (e *Embedded) Run(ctx context.Context) error {
 	g.Go(func() error { return e.named.Run(below) })
 	g.Go(func() error { return e.queues.Run(below) })
 	g.Go(func() error { return e.holding.now.Load().Run(below) })
+	g.Go(func() error { return e.caching.Run(below) })
+	g.Go(func() error { return e.cache.Run(below) })
 
 	above, stopTree := context.WithCancel(ctx)
 	defer stopTree()

@@ -18,6 +18,7 @@ import (
 	"dos/fuse"
 	"dos/internal/admin"
 	"dos/internal/admission"
+	"dos/internal/cache"
 	"dos/internal/fleet"
 	"dos/internal/rights"
 	"dos/internal/rpc"
@@ -33,7 +34,7 @@ import (
 	"dos/procfs/nodes"
 )
 
-// The roles of a machine. Cache holds queues in memory.
+// The roles of a machine. Cache holds queues in memory, and entries of /dos/cache.
 const (
 	roleMeta  = members.RoleMeta
 	roleChunk = "chunk"
@@ -163,6 +164,7 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 		return nil, err
 	}
 	m.holders = newHolders(m.keys, &m.dialled)
+	m.holders.here = m.holding.entries.Load
 	if m.meta != nil {
 		m.office = admission.NewOffice(admission.Config{
 			Keys: m.keys, Member: m.meta, Cluster: m.service.anyone(), Addr: c.Listen, Members: m.metaAddrs,
@@ -300,6 +302,7 @@ func (m *Machine) serveCalls(ctx context.Context) error {
 	services := []rpc.Service{
 		m.stored(), rights.Guard(serveState(m.state), rights.Node, who),
 		metarpc.ServeMemory(rights.NewMeta(&m.holding, who)), rights.Guard(metamemory.Service(m.holding.now.Load), rights.Follow, who),
+		rights.Guard(cache.Service(m.holding.entries.Load), rights.Cache, who),
 	}
 	if m.meta != nil {
 		services = append(services, metarpc.Serve(rights.NewMeta(m.meta, who)), m.office.Service())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,9 +12,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dos/internal/boottime"
+	"dos/internal/cache"
 	"dos/internal/rpc"
 	"dos/internal/trust"
 	"dos/meta"
+	truth "dos/meta/cache"
 	"dos/meta/client"
 	metamemory "dos/meta/memory"
 	"dos/meta/queue"
@@ -33,10 +36,11 @@ const leaveWait = time.Second
 // stream, and a connection takes 256.
 const followConns = 4
 
-// A holding is this process's part of the queues in memory, in the session of the
-// moment.
+// A holding is this process's part of what is in memory, queues and entries of the
+// cache, in the session of the moment.
 type holding struct {
-	now atomic.Pointer[metamemory.Holder]
+	now     atomic.Pointer[metamemory.Holder]
+	entries atomic.Pointer[cache.Holder]
 }
 
 // Do is client.Sender's.
@@ -78,12 +82,21 @@ func (m *Machine) holdOnce(ctx context.Context) error {
 		Session: info.ID, Node: m.data.node, Addr: m.cfg.Listen, Meta: caller, Valid: keeper.Valid,
 		Line: func(to queue.Holder) (metamemory.Line, error) { return m.holders.line(to, followConns) },
 	})
+	c, err := newCaching(filepath.Join(m.data.path, "cache"), cache.Config{
+		Session: info.ID, Node: m.data.node, Addr: m.cfg.Listen, Meta: caller, Valid: keeper.Valid, Lines: m.holders,
+	})
+	if err != nil {
+		return err
+	}
 	m.holding.now.Store(h)
+	m.holding.entries.Store(c.Holder)
 	g, running := errgroup.WithContext(ctx)
 	g.Go(func() error { return keeper.Run(running) })
 	g.Go(func() error { return h.Run(running) })
+	g.Go(func() error { return c.Run(running) })
 	err = g.Wait()
 	m.holding.now.Store(nil)
+	m.holding.entries.Store(nil)
 	if err != nil {
 		return err
 	}
@@ -100,6 +113,7 @@ func (m *Machine) holdOnce(ctx context.Context) error {
 type holders struct {
 	keys    *trust.Keyring
 	dialled *rpc.Conns
+	here    func() *cache.Holder // this machine's entries of the cache; nil: it has none
 
 	mu    sync.Mutex
 	ways  map[string]*metarpc.Client // by name and address; guarded by mu, as below
@@ -123,6 +137,11 @@ func (h *holders) Holder(to queue.Holder) (client.Sender, error) {
 		h.ways[key] = metarpc.NewMemoryClient(func(string) (*rpc.Client, error) { return h.dial(to, 1) }, to.Addr)
 	}
 	return h.ways[key], nil
+}
+
+// Line is cache.Lines'.
+func (h *holders) Line(to truth.Member) (cache.Line, error) {
+	return h.line(queue.Holder{Session: to.Session, Node: to.Node, Addr: to.Addr}, followConns)
 }
 
 // line is the way by which a machine follows.
@@ -151,9 +170,18 @@ func (h *holders) close() {
 	}
 }
 
-// holdAll has an embedded cluster hold all its queues in memory in this process.
-func (e *Embedded) holdAll(id meta.SessionID) {
+// holdAll has an embedded cluster hold all its queues in memory, and all entries of the
+// cache, in this process.
+func (e *Embedded) holdAll(id meta.SessionID) (err error) {
+	always := func() bool { return true }
 	e.holding.now.Store(metamemory.New(metamemory.Config{
-		Session: id, Node: nodeName, Addr: "-", Meta: e.meta.Session(id), Valid: func() bool { return true },
+		Session: id, Node: nodeName, Addr: "-", Meta: e.meta.Session(id), Valid: always,
 	}))
+	e.caching, err = newCaching(filepath.Join(e.data.path, "cache"), cache.Config{
+		Session: id, Node: nodeName, Addr: "-", Meta: e.meta.Session(id), Valid: always,
+	})
+	if err == nil {
+		e.holding.entries.Store(e.caching.Holder)
+	}
+	return err
 }

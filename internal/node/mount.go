@@ -19,6 +19,7 @@ import (
 	"dos/fuse"
 	"dos/fuse/vfs"
 	"dos/internal/admin"
+	"dos/internal/cache"
 	"dos/internal/metrics"
 	"dos/internal/rights"
 	"dos/internal/tasktree"
@@ -26,6 +27,7 @@ import (
 	"dos/meta/client"
 	"dos/meta/task"
 	"dos/procfs"
+	caches "dos/procfs/cache"
 	"dos/procfs/cluster"
 	"dos/procfs/kv"
 	"dos/procfs/locks"
@@ -96,7 +98,7 @@ func mountEmbedded(ctx context.Context, c MountConfig) (err error) {
 		}
 		all := client.Members{Caller: e.meta}
 		f := front{
-			tree: e.tree, locks: e.locks, named: e.named, queues: e.queues, sees: e, node: nodeName, members: all,
+			tree: e.tree, locks: e.locks, named: e.named, queues: e.queues, cache: e.cache, sees: e, node: nodeName, members: all,
 			admin:    nodesAdmin{members: all, remove: e.Remove, refresh: func(context.Context) error { return nil }},
 			services: e.meta.Session(e.session),
 			session:  func() meta.SessionID { return e.session }, broken: e.broken,
@@ -121,6 +123,7 @@ type front struct {
 	locks   fuse.Locks // of files
 	named   *client.Named
 	queues  *client.Taker
+	cache   *cache.Client
 	sees    sight
 	admin   nodes.Admin
 	members client.Members
@@ -162,6 +165,7 @@ func (f *front) serve(ctx, running context.Context, c MountConfig) error {
 			"push":  {Allow: steps.Push}, "send": {Allow: steps.Send}, "ack": {Allow: steps.Ack, Done: steps.Acked},
 		}))
 		cfg.Special.Mount("queues", queues.New(f.queues, f.node))
+		cfg.Special.Mount("cache", caches.New(f.cache))
 		point, err := filepath.Abs(c.MountPoint)
 		if err != nil {
 			return err

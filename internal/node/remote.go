@@ -14,6 +14,7 @@ import (
 	"dos/chunk/stripe"
 	"dos/fuse/vfs"
 	"dos/internal/admission"
+	"dos/internal/cache"
 	"dos/internal/fleet"
 	"dos/internal/rpc"
 	"dos/internal/trust"
@@ -137,6 +138,8 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 	g.Go(func() error { return u.named.Run(below) })
 	taker := client.NewTaker(client.NewRouter(here, queues), path)
 	g.Go(func() error { return taker.Run(below) })
+	entries := cache.NewClient(cache.ClientConfig{Meta: client.Direct(service.Client, 0), Lines: queues, Here: queues.here})
+	g.Go(func() error { return entries.Run(below) })
 	g.Go(func() error { return advance(below, path, here) })
 	above, stopTree := context.WithCancel(running)
 	defer stopTree()
@@ -146,7 +149,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 
 	all := client.Members{Caller: service.anyone()}
 	f := front{
-		tree: u.FS, locks: u.locks, named: u.named, queues: taker, sees: sees, node: host, services: here, members: all,
+		tree: u.FS, locks: u.locks, named: u.named, queues: taker, cache: entries, sees: sees, node: host, services: here, members: all,
 		session: here.Session, mounted: mounted,
 		near: nearOf(client.Files{Caller: here}, machines.Map),
 		admin: nodesAdmin{

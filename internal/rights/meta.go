@@ -9,6 +9,7 @@ import (
 
 	"dos/internal/trust"
 	"dos/meta"
+	"dos/meta/cache"
 	"dos/meta/members"
 	"dos/meta/queue"
 	"dos/meta/session"
@@ -88,6 +89,7 @@ var specials = map[state.Op]func(*Meta, context.Context, trust.Peer, *state.Comm
 	members.OpPutNode:  putNode,
 	members.OpPutStore: putStore,
 	queue.OpServe:      holdQueues,
+	cache.OpServe:      holdEntries,
 }
 
 // open notes whose session it is.
@@ -171,6 +173,18 @@ func putNode(m *Meta, ctx context.Context, peer trust.Peer, cmd *state.Command) 
 // holdQueues is for the machine itself.
 func holdQueues(m *Meta, ctx context.Context, peer trust.Peer, cmd *state.Command) (*state.Reply, error) {
 	var req queue.Serve
+	if err := read(cmd, &req); err != nil {
+		return nil, err
+	}
+	if req.Node != peer.Name {
+		return nil, fmt.Errorf("%v says that it is %.80q: %w", peer.Identity, req.Node, meta.Permission)
+	}
+	return nil, m.isIn(ctx, peer)
+}
+
+// holdEntries is for the machine itself.
+func holdEntries(m *Meta, ctx context.Context, peer trust.Peer, cmd *state.Command) (*state.Reply, error) {
+	var req cache.Serve
 	if err := read(cmd, &req); err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package rights
 
 import (
 	"dos/internal/trust"
+	"dos/meta/cache"
 	"dos/meta/kv"
 	"dos/meta/lease"
 	"dos/meta/lock"
@@ -168,6 +169,20 @@ var ops = map[state.Op]trust.Rights{
 	queue.OpDue:         trust.ReadOnly,
 	queue.OpWhose:       trust.ReadOnly,
 	queue.OpHomes:       trust.ReadOnly,
+
+	cache.OpMake:     trust.ReadWrite,
+	cache.OpRemove:   trust.ReadWrite,
+	cache.OpSet:      trust.ReadWrite,
+	cache.OpMkdir:    trust.ReadWrite,
+	cache.OpRmdir:    trust.ReadWrite,
+	cache.OpServe:    trust.Member, // each machine itself; see Meta
+	cache.OpKnow:     trust.Member,
+	cache.OpWeigh:    trust.Member,
+	cache.OpDistrust: trust.Member,
+	cache.OpFollow:   trust.ReadOnly,
+	cache.OpBucket:   trust.ReadOnly,
+	cache.OpIsDir:    trust.ReadOnly,
+	cache.OpDirs:     trust.ReadOnly,
 
 	// Machines alone run tasks. Whose a task is, is said by who submits it, as with
 	// files; see Meta for root's.

@@ -56,6 +56,13 @@ var (
 	Node = Methods{
 		"State": trust.ReadOnly,
 	}
+	// Cache is what entries of /dos/cache are asked for, and how copies of them are made.
+	Cache = Methods{
+		"Read":  trust.ReadOnly,
+		"Watch": trust.ReadOnly,
+		"Write": trust.ReadWrite,
+		"Copy":  trust.Member,
+	}
 	// Follow is how machines hold queues in memory.
 	Follow = Methods{
 		"Follow": trust.Member,

@@ -15,6 +15,7 @@ import (
 	"dos/internal/rpc/rpctest"
 	"dos/internal/trust"
 	"dos/meta"
+	"dos/meta/cache"
 	"dos/meta/client"
 	"dos/meta/members"
 	"dos/meta/metatest"
@@ -115,6 +116,8 @@ func TestMetaRights(t *testing.T) {
 				body = state.Marshal(task.Submit{Owner: task.Owner{UID: 1}})
 			case task.OpOffer:
 				body = state.Marshal(task.Offer{Node: "x"})
+			case cache.OpServe:
+				body = state.Marshal(cache.Serve{Node: "x"})
 			case queue.OpServe:
 				body = state.Marshal(queue.Serve{Node: "x"})
 			case session.OpEnd, session.OpRenew: // see TestSessions

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"dos/meta/cache"
 	"dos/meta/kv"
 	"dos/meta/lock"
 	"dos/meta/named"
@@ -22,6 +23,9 @@ const awaitMax = 2 * time.Second
 
 // heldBack are the queries whose answers are held back until there is news.
 var heldBack = map[state.Op]holdBack{
+	cache.OpFollow: holding(
+		func(cache.Follow) []byte { return cache.FollowKey() },
+		func(req cache.Follow, now cache.Overview) bool { return now.Stamp != req.Seen }),
 	lock.OpAwait: holding(
 		func(req lock.Await) []byte { return lock.AwaitKey(req.Session) },
 		func(req lock.Await, now lock.Waiting) bool { return now.Grants != req.Seen }),

@@ -13,6 +13,7 @@ import (
 
 	"dos/internal/boottime"
 	"dos/meta"
+	"dos/meta/cache"
 	"dos/meta/client"
 	"dos/meta/kv"
 	"dos/meta/lease"
@@ -33,17 +34,18 @@ import (
 // range of 256 numbers, commands below 0x40 of it and queries from there on.
 func Machine() *state.Machine {
 	m := new(state.Machine)
-	session.Register(m, namespace.Release, lease.Release, lock.Release, named.Drop, kv.Release, queue.Release, task.Drop) // 0x00xx
-	namespace.Register(m)                                                                                                 // 0x01xx
-	members.Register(m)                                                                                                   // 0x02xx
-	trust.Register(m)                                                                                                     // 0x03xx
-	lease.Register(m)                                                                                                     // 0x04xx
-	lock.Register(m)                                                                                                      // 0x05xx
-	named.Register(m)                                                                                                     // 0x05xx too
-	kv.Register(m)                                                                                                        // 0x06xx
-	txn.Register(m, kv.Verbs, named.Verbs, queue.Verbs)                                                                   // 0x06xx too
-	queue.Room{Fence: fence}.Register(m)                                                                                  // 0x07xx
-	tasks.Register(m)                                                                                                     // 0x08xx
+	session.Register(m, namespace.Release, lease.Release, lock.Release, named.Drop, kv.Release, queue.Release, task.Drop, cache.Release) // 0x00xx
+	namespace.Register(m)                                                                                                                // 0x01xx
+	members.Register(m)                                                                                                                  // 0x02xx
+	trust.Register(m)                                                                                                                    // 0x03xx
+	lease.Register(m)                                                                                                                    // 0x04xx
+	lock.Register(m)                                                                                                                     // 0x05xx
+	named.Register(m)                                                                                                                    // 0x05xx too
+	kv.Register(m)                                                                                                                       // 0x06xx
+	txn.Register(m, kv.Verbs, named.Verbs, queue.Verbs)                                                                                  // 0x06xx too
+	queue.Room{Fence: fence}.Register(m)                                                                                                 // 0x07xx
+	tasks.Register(m)                                                                                                                    // 0x08xx
+	cache.Register(m)                                                                                                                    // 0x0axx
 	return m
 }
 

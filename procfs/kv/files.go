@@ -224,7 +224,7 @@ func (f file) scan(ctx context.Context, by procfs.Caller, line string) (string, 
 				}
 			}
 			limit--
-			fmt.Fprintf(&b, "%s\t%d\t%s\n", escape(e.Key), e.Version, escape(string(e.Data)))
+			fmt.Fprintf(&b, "%s\t%d\t%s\n", procfs.EscapeValue(e.Key), e.Version, procfs.EscapeValue(string(e.Data)))
 			if b.Len() > replyMax {
 				return "", fmt.Errorf("more than %d bytes: ask with a limit: %w", replyMax, meta.TooLarge)
 			}
@@ -265,7 +265,7 @@ func (f file) watch(ctx context.Context, how procfs.Open) (procfs.Handle, error)
 		from = reply.Rev
 		var b strings.Builder
 		for _, c := range reply.Changes {
-			fmt.Fprintf(&b, "%d %s %s\n", c.Rev, verbs[c.Verb], escape(c.Key))
+			fmt.Fprintf(&b, "%d %s %s\n", c.Rev, verbs[c.Verb], procfs.EscapeValue(c.Key))
 		}
 		return b.String(), nil
 	}

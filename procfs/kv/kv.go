@@ -2,7 +2,7 @@
 // the file help, in help.go.
 //
 // A table is a directory, a key a path in it, and a value a whole-file object. A
-// byte that a name cannot hold is %XX in it (names.go). What else there is to do
+// byte that a name cannot hold is %XX in it (procfs.KeyPart). What else there is to do
 // with a table is in files whose names begin with a dot, which no key may.
 //
 // The kernel checks who may what by owner and mode of tables, directories and
@@ -153,7 +153,7 @@ func entryInfo(e kv.Entry) procfs.Info {
 	if e.Dir {
 		kind = meta.TypeDir
 	}
-	return procfs.Info{Name: lastName(e.Key), Mode: kind | e.Mode, UID: e.UID, GID: e.GID, Size: int64(e.Size), Mtime: e.Mtime}
+	return procfs.Info{Name: procfs.KeyLast(e.Key), Mode: kind | e.Mode, UID: e.UID, GID: e.GID, Size: int64(e.Size), Mtime: e.Mtime}
 }
 
 func (d dir) Lookup(ctx context.Context, name string) (procfs.Node, error) {
@@ -166,7 +166,7 @@ func (d dir) Lookup(ctx context.Context, name string) (procfs.Node, error) {
 		}
 		return nil, meta.NotExist
 	}
-	e, err := d.kv.Stat(ctx, d.table, d.key+part(name))
+	e, err := d.kv.Stat(ctx, d.table, d.key+procfs.KeyPart(name))
 	switch {
 	case errors.Is(err, meta.NotExist), errors.Is(err, meta.Invalid), errors.Is(err, meta.NameTooLong):
 		return nil, meta.NotExist
@@ -196,7 +196,7 @@ func (d dir) Entries(ctx context.Context) iter.Seq2[procfs.Info, error] {
 
 // Create makes a directory; values are made by Make.
 func (d dir) Create(ctx context.Context, name string, mode uint32, by procfs.Caller) (procfs.Node, error) {
-	key := d.key + part(name)
+	key := d.key + procfs.KeyPart(name)
 	switch mode & meta.TypeMask {
 	case meta.TypeDir:
 		_, err := d.kv.Put(ctx, kv.Put{Table: d.table, Key: key + "/", UID: by.UID, GID: by.GID, Mode: mode &^ meta.TypeMask})
@@ -215,7 +215,7 @@ func (d dir) Make(ctx context.Context, name string, mode uint32, how procfs.Open
 	if name[0] == '.' {
 		return nil, nil, fmt.Errorf("%q: names that begin with a dot are reserved: %w", name, meta.Invalid)
 	}
-	v := value{d.root, d.table, d.key + part(name)}
+	v := value{d.root, d.table, d.key + procfs.KeyPart(name)}
 	info := procfs.Info{Name: name, Mode: mode, UID: how.Caller.UID, GID: how.Caller.GID}
 	h, err := v.object(info).Make(ctx, how, info)
 	return v, h, err
@@ -254,7 +254,7 @@ func (d dir) Rename(ctx context.Context, name string, to procfs.Node, newName st
 	if !ok {
 		return fmt.Errorf("%q: directories of keys stay where they are: %w", name, meta.Fixed)
 	}
-	return d.kv.Rename(ctx, kv.Rename{Table: d.table, Key: v.key, ToTable: other.table, ToKey: other.key + part(newName), NoReplace: noReplace})
+	return d.kv.Rename(ctx, kv.Rename{Table: d.table, Key: v.key, ToTable: other.table, ToKey: other.key + procfs.KeyPart(newName), NoReplace: noReplace})
 }
 
 func (d dir) Set(ctx context.Context, c procfs.Change, _ procfs.Caller) error {

@@ -22,6 +22,7 @@ const module = "dos/"
 // slash means everything below. A room that is not listed may not exist.
 var may = map[string][]string{
 	"internal/boottime":    {},
+	"internal/cache":       {"chunk/cache", "internal/boottime", "internal/rpc", "meta", "meta/cache", "meta/session", "meta/state"},
 	"internal/disk":        {},
 	"internal/quietlog":    {},
 	"internal/rights":      {"internal/rpc", "internal/trust", "meta", "meta/"},
@@ -63,6 +64,7 @@ var may = map[string][]string{
 	"meta/members":         {"chunk", "meta", "meta/state", "meta/session"},
 	"meta/trust":           {"meta", "meta/state"},
 	"meta/kv":              {"meta", "meta/state"},
+	"meta/cache":           {"meta", "meta/state"},
 	"meta/txn":             {"meta", "meta/state"},
 	"meta/memory":          {"meta", "meta/state", "meta/session", "meta/queue", "internal/rpc", "internal/boottime"},
 	"meta/replica":         {"meta", "meta/state", "internal/disk"},
@@ -74,6 +76,7 @@ var may = map[string][]string{
 	"meta/metatest":        {"chunk", "meta", "meta/"},
 
 	"procfs":         {"meta"},
+	"procfs/cache":   {"internal/cache", "meta", "meta/cache", "procfs"},
 	"procfs/cluster": {"meta", "procfs"},
 	"procfs/queues":  {"meta", "meta/client", "meta/queue", "meta/txn", "procfs"},
 	"procfs/locks":   {"meta", "meta/client", "meta/named", "procfs"},

@@ -323,7 +323,7 @@ func TestStranger(t *testing.T) {
 	for _, n := range names {
 		got = append(got, n.Name())
 	}
-	if want := "cluster hello kv locks nodes queues tasks"; strings.Join(got, " ") != want {
+	if want := "cache cluster hello kv locks nodes queues tasks"; strings.Join(got, " ") != want {
 		t.Errorf("the root lists %q, want %s", got, want)
 	}
 }
@@ -341,7 +341,7 @@ func TestReserved(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", what, err, want)
 		}
 	}
-	for name, there := range map[string]bool{"cache": false, "cluster": true, "kv": true, "locks": true, "nodes": true, "queues": true, "rpc": false, "tasks": true} {
+	for name, there := range map[string]bool{"cache": true, "cluster": true, "kv": true, "locks": true, "nodes": true, "queues": true, "rpc": false, "tasks": true} {
 		path := m.Path(name)
 		want := syscall.EBUSY
 		if there {
