@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"syscall"
 )
 
 const (
@@ -174,6 +175,25 @@ type Store interface {
 
 	// Usage says how full the store is.
 	Usage(ctx context.Context) (Usage, error)
+}
+
+// An Extent is a part of a shard as it lies in a file, not verified yet.
+type Extent struct {
+	File syscall.Conn // open at least for as long as the store is
+	Off  int64        // in the file, in bytes
+	Len  int          // bytes, whole blocks
+	Sums []byte       // CRC-32C of each block, 4 bytes each, little-endian
+}
+
+// A Placer is a Store that can say where the bytes of a shard lie, for who sends
+// them on without looking at them.
+type Placer interface {
+	// Place returns where the n bytes from offset off of the shard are. Who reads
+	// them there verifies them, and reads with ReadAt instead if they are not what
+	// they should be: they may be damaged, or removed meanwhile. It is
+	// errors.ErrUnsupported if they are not whole blocks that lie together in a file
+	// of this machine.
+	Place(ctx context.Context, id ID, n int, off int64) (Extent, error)
 }
 
 // A Scrubber is a Store that can check its own records.

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"sync"
+	"syscall"
 
 	"dos/chunk"
 	"dos/internal/disk"
@@ -43,6 +44,28 @@ func (s *Store) ReadAt(ctx context.Context, id chunk.ID, p []byte, off int64) (i
 		return nil
 	})
 	return n, err
+}
+
+// Place is chunk.Placer's.
+func (s *Store) Place(ctx context.Context, id chunk.ID, n int, off int64) (x chunk.Extent, err error) {
+	err = s.with(ctx, id, func(e entry, f disk.File) error {
+		conn, ok := f.(syscall.Conn)
+		sh := shapeOf(int(e.size))
+		if !ok || off < 0 || off%block != 0 || n < 0 || n%block != 0 || off+int64(n) > int64(sh.full)*block {
+			return fmt.Errorf("disk: %d bytes at %d of shard %v, in a file of their own: %w", n, off, id, errors.ErrUnsupported)
+		}
+		sums, err := s.table(e, f)
+		if err != nil {
+			return err
+		}
+		first := int(off / block)
+		x = chunk.Extent{
+			File: conn, Off: e.at.offset() + int64(sh.header)*block + off, Len: n,
+			Sums: sums[first*sumSize : (first+n/block)*sumSize],
+		}
+		return nil
+	})
+	return x, err
 }
 
 // Verify reads the record from the disk itself, not from the kernel's memory.

@@ -243,6 +243,15 @@ func (n *Node) ReadAt(ctx context.Context, id chunk.ID, p []byte, off int64) (in
 	return got, err
 }
 
+// Place is chunk.Placer's.
+func (n *Node) Place(ctx context.Context, id chunk.ID, size int, off int64) (chunk.Extent, error) {
+	s, err := n.current()
+	if err != nil {
+		return chunk.Extent{}, err
+	}
+	return s.Place(ctx, id, size, off)
+}
+
 func (n *Node) Verify(ctx context.Context, id chunk.ID) error {
 	s, err := n.current()
 	if err != nil {

@@ -8,6 +8,11 @@
 // keys) is a request, an answer's a reply; the bytes of a shard are the
 // payload, of Put's request and of ReadAt's answer. List answers with frames
 // of up to listBatch shards until one says that it is the last.
+//
+// A large read by a process of the same machine is answered by the file itself
+// (chunk.Placer): its pages go through a socket without being copied or looked at,
+// and the client verifies them. What it finds damaged it asks for again, and the
+// server sees for itself.
 package rpc
 
 import (
@@ -19,8 +24,9 @@ import (
 const Name = "dos.chunk"
 
 const (
-	deleteBatch = 2048 // shards of one Delete; each takes at most 12 bytes of a header
-	listBatch   = 1024 // shards of one frame of List; each takes at most 21 bytes
+	deleteBatch = 2048     // shards of one Delete; each takes at most 12 bytes of a header
+	listBatch   = 1024     // shards of one frame of List; each takes at most 21 bytes
+	placeMin    = 64 << 10 // bytes of a read that comes from the file; for less, one system call more is not worth it
 )
 
 // A payload holds the largest shard.
@@ -34,6 +40,7 @@ type request struct {
 	Off    int64          `cbor:"4,keyasint,omitempty"` // ReadAt
 	Size   int            `cbor:"5,keyasint,omitempty"` // ReadAt: how many bytes
 	Shards []shard        `cbor:"6,keyasint,omitempty"` // Delete
+	Verify bool           `cbor:"7,keyasint,omitempty"` // ReadAt: the caller verifies what comes with sums
 }
 
 func (r request) id() chunk.ID { return chunk.ID{Stripe: r.Stripe, Index: r.Index} }
@@ -56,6 +63,7 @@ type reply struct {
 	Shards  []shard `cbor:"4,keyasint,omitempty"` // List
 	Last    bool    `cbor:"5,keyasint,omitempty"` // List: nothing follows
 	Usage   *usage  `cbor:"6,keyasint,omitempty"`
+	Sums    []byte  `cbor:"7,keyasint,omitempty"` // ReadAt: not verified, here is CRC-32C of each block (chunk.Extent)
 }
 
 type usage struct {

@@ -3,13 +3,18 @@ package rpc
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"iter"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -80,6 +85,88 @@ func inBulk(t testing.TB, below chunk.Store) *Store {
 }
 
 // Several stores on one port do not mix.
+// filed is a store whose shards lie in files as well.
+type filed struct {
+	*mem.Store
+	dir   string
+	reads atomic.Int32 // calls of ReadAt
+}
+
+func (f *filed) path(id chunk.ID) string { return filepath.Join(f.dir, id.String()) }
+
+func (f *filed) Put(ctx context.Context, id chunk.ID, data []byte) error {
+	if err := f.Store.Put(ctx, id, data); err != nil {
+		return err
+	}
+	return os.WriteFile(f.path(id), data, 0o600)
+}
+
+func (f *filed) ReadAt(ctx context.Context, id chunk.ID, p []byte, off int64) (int, error) {
+	f.reads.Add(1)
+	return f.Store.ReadAt(ctx, id, p, off)
+}
+
+func (f *filed) Place(ctx context.Context, id chunk.ID, n int, off int64) (chunk.Extent, error) {
+	p := make([]byte, n)
+	if got, err := f.Store.ReadAt(ctx, id, p, off); got < n || off%chunk.Block != 0 || n%chunk.Block != 0 {
+		return chunk.Extent{}, errors.Join(err, errors.ErrUnsupported)
+	}
+	file, err := os.Open(f.path(id)) // closed with the test
+	if err != nil {
+		return chunk.Extent{}, err
+	}
+	x := chunk.Extent{File: file, Off: off, Len: n}
+	for ; len(p) > 0; p = p[chunk.Block:] {
+		x.Sums = binary.LittleEndian.AppendUint32(x.Sums, crc32.Checksum(p[:chunk.Block], castagnoli))
+	}
+	return x, nil
+}
+
+func TestFiledStore(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) chunk.Store { return inBulk(t, &filed{Store: new(mem.Store), dir: t.TempDir()}) })
+}
+
+// TestPlaced: large reads come from the file. What is wrong there the store itself is
+// asked for.
+func TestPlaced(t *testing.T) {
+	below := &filed{Store: new(mem.Store), dir: t.TempDir()}
+	s := inBulk(t, below)
+	id := chunk.ID{Stripe: 7, Index: 2}
+	data := make([]byte, 1<<20)
+	rand.Read(data) //nolint:errcheck // it never fails
+	if err := s.Put(t.Context(), id, data); err != nil {
+		t.Fatal(err)
+	}
+	read := func(what string, off, n int, asked int32) {
+		t.Helper()
+		below.reads.Store(0)
+		p := make([]byte, n)
+		if got, err := s.ReadAt(t.Context(), id, p, int64(off)); got != n || err != nil || !bytes.Equal(p, data[off:off+n]) {
+			t.Errorf("%s: %d bytes, %v", what, got, err)
+		}
+		if n := below.reads.Load(); n != asked {
+			t.Errorf("%s: the store was asked %d times, want %d", what, n, asked)
+		}
+	}
+	read("all", 0, len(data), 0)
+	read("a part", 64<<10, 512<<10, 0)
+	read("little", 0, 4096, 1)
+	read("no blocks", 100, 512<<10, 1)
+	if err := os.Truncate(below.path(id), 640<<10); err != nil {
+		t.Fatal(err)
+	}
+	read("before the file ends", 0, 512<<10, 0)
+	read("the file ends too early", 0, len(data), 1)
+	data[5]++ // as the store has it now, and no file
+	if err := below.Delete(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if err := below.Store.Put(t.Context(), id, data); err != nil {
+		t.Fatal(err)
+	}
+	read("other bytes in the file", 0, 512<<10, 1)
+}
+
 func TestStores(t *testing.T) {
 	peer := serve(t, map[chunk.StoreID]chunk.Store{1: new(mem.Store), 2: new(mem.Store)})
 	id := chunk.ID{Stripe: 1}

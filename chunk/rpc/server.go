@@ -15,7 +15,7 @@ import (
 // each request, so stores may come and go; it may be called concurrently.
 func Serve(find func(chunk.StoreID) (chunk.Store, bool)) rpc.Service {
 	calls := make(map[string]func(context.Context, *rpc.Frame) (*rpc.Frame, error))
-	for name, do := range map[string]func(context.Context, chunk.Store, request, *rpc.Frame) (reply, mem.BufferSlice){
+	for name, do := range map[string]func(context.Context, chunk.Store, request, *rpc.Frame) *rpc.Frame{
 		"Put":    put,
 		"ReadAt": readAt,
 		"Stat":   stat,
@@ -28,7 +28,7 @@ func Serve(find func(chunk.StoreID) (chunk.Store, bool)) rpc.Service {
 			if err != nil {
 				return answer(failed(err), nil), nil
 			}
-			return answer(do(ctx, store, req, frame)), nil
+			return do(ctx, store, req, frame), nil
 		}
 	}
 	return rpc.Service{
@@ -57,13 +57,16 @@ func answer(rep reply, payload mem.BufferSlice) *rpc.Frame {
 	return &rpc.Frame{Header: rpc.Encode(rep), Payload: payload}
 }
 
-func put(ctx context.Context, s chunk.Store, req request, frame *rpc.Frame) (reply, mem.BufferSlice) {
-	return failed(s.Put(ctx, req.id(), frame.Bytes())), nil
+func put(ctx context.Context, s chunk.Store, req request, frame *rpc.Frame) *rpc.Frame {
+	return answer(failed(s.Put(ctx, req.id(), frame.Bytes())), nil)
 }
 
-func readAt(ctx context.Context, s chunk.Store, req request, _ *rpc.Frame) (reply, mem.BufferSlice) {
+func readAt(ctx context.Context, s chunk.Store, req request, _ *rpc.Frame) *rpc.Frame {
 	if req.Size < 0 || req.Size > chunk.MaxShard {
-		return failed(fmt.Errorf("chunk: a read of %d bytes, at most %d are in a shard", req.Size, chunk.MaxShard)), nil
+		return answer(failed(fmt.Errorf("chunk: a read of %d bytes, at most %d are in a shard", req.Size, chunk.MaxShard)), nil)
+	}
+	if placed := place(ctx, s, req); placed != nil {
+		return placed
 	}
 	payload, p := rpc.Alloc(req.Size)
 	n, err := s.ReadAt(ctx, req.id(), p, req.Off)
@@ -72,40 +75,55 @@ func readAt(ctx context.Context, s chunk.Store, req request, _ *rpc.Frame) (repl
 		payload.Free()
 		payload = read
 	}
-	return failed(err), payload
+	return answer(failed(err), payload)
 }
 
-func stat(ctx context.Context, s chunk.Store, req request, _ *rpc.Frame) (reply, mem.BufferSlice) {
+// place answers a read by the file that has the bytes, if it may and can.
+func place(ctx context.Context, s chunk.Store, req request) *rpc.Frame {
+	placer, ok := s.(chunk.Placer)
+	if !ok || !req.Verify || req.Size < placeMin || !rpc.Local(ctx) {
+		return nil
+	}
+	x, err := placer.Place(ctx, req.id(), req.Size, req.Off)
+	if err != nil {
+		return nil // ReadAt says why
+	}
+	frame := answer(reply{Sums: x.Sums}, nil)
+	frame.File = &rpc.FilePart{File: x.File, Off: x.Off, Len: x.Len}
+	return frame
+}
+
+func stat(ctx context.Context, s chunk.Store, req request, _ *rpc.Frame) *rpc.Frame {
 	info, err := s.Stat(ctx, req.id())
 	if err != nil {
-		return failed(err), nil
+		return answer(failed(err), nil)
 	}
-	return reply{Size: info.Size}, nil
+	return answer(reply{Size: info.Size}, nil)
 }
 
-func remove(ctx context.Context, s chunk.Store, req request, _ *rpc.Frame) (reply, mem.BufferSlice) {
+func remove(ctx context.Context, s chunk.Store, req request, _ *rpc.Frame) *rpc.Frame {
 	ids := make([]chunk.ID, len(req.Shards))
 	for i, sh := range req.Shards {
 		ids[i] = sh.id()
 	}
-	return failed(s.Delete(ctx, ids...)), nil
+	return answer(failed(s.Delete(ctx, ids...)), nil)
 }
 
-func used(ctx context.Context, s chunk.Store, _ request, _ *rpc.Frame) (reply, mem.BufferSlice) {
+func used(ctx context.Context, s chunk.Store, _ request, _ *rpc.Frame) *rpc.Frame {
 	u, err := s.Usage(ctx)
 	if err != nil {
-		return failed(err), nil
+		return answer(failed(err), nil)
 	}
 	wire := usage(u)
-	return reply{Usage: &wire}, nil
+	return answer(reply{Usage: &wire}, nil)
 }
 
-func verify(ctx context.Context, s chunk.Store, req request, _ *rpc.Frame) (reply, mem.BufferSlice) {
+func verify(ctx context.Context, s chunk.Store, req request, _ *rpc.Frame) *rpc.Frame {
 	scrubber, ok := s.(chunk.Scrubber)
 	if !ok {
-		return failed(fmt.Errorf("chunk: store %d cannot verify: %w", req.Store, errors.ErrUnsupported)), nil
+		return answer(failed(fmt.Errorf("chunk: store %d cannot verify: %w", req.Store, errors.ErrUnsupported)), nil)
 	}
-	return failed(scrubber.Verify(ctx, req.id())), nil
+	return answer(failed(scrubber.Verify(ctx, req.id())), nil)
 }
 
 func list(find func(chunk.StoreID) (chunk.Store, bool), s *rpc.Stream) error {

@@ -172,7 +172,7 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 	}
 	m.fleet = fleet.New(fleet.Config{
 		Map:  func(ctx context.Context, since uint64) (members.Map, error) { return m.members().Map(ctx, since) },
-		Dial: func(n members.Node) (fleet.Peer, error) { return dialPeer(m.keys, &m.dialled, n) },
+		Dial: func(n members.Node) (fleet.Peer, error) { return dialPeer(m.keys, &m.dialled, n, 0) },
 		Self: m.data.node, Local: m.local,
 	})
 	return m, nil

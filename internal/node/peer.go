@@ -49,9 +49,10 @@ func serveState(state func(context.Context) nodes.Node) rpc.Service {
 // peer is another machine; it implements fleet.Peer.
 type peer struct{ *rpc.Client }
 
-// dialPeer prepares the way to a machine, which must prove that it is that one.
-func dialPeer(keys *trust.Keyring, dialled *rpc.Conns, n members.Node) (peer, error) {
-	client, err := rpc.Dial(n.Addr, rpc.ClientConfig{TLS: keys.ClientConfig(n.Name, protoCalls), Among: dialled, Bulk: true})
+// dialPeer prepares the way to a machine, which must prove that it is that one. warm
+// is rpc.ClientConfig's.
+func dialPeer(keys *trust.Keyring, dialled *rpc.Conns, n members.Node, warm int) (peer, error) {
+	client, err := rpc.Dial(n.Addr, rpc.ClientConfig{TLS: keys.ClientConfig(n.Name, protoCalls), Among: dialled, Bulk: true, Warm: warm})
 	return peer{client}, err
 }
 

@@ -27,6 +27,10 @@ import (
 // reachWait bounds how long a mount waits at its start for the cluster to answer.
 const reachWait = 30 * time.Second
 
+// warmMount is how many connections for bulk calls a mount makes to each machine
+// before it needs them: what a file's reading ahead asks of a store at once.
+const warmMount = 2
+
 // mountCluster mounts a cluster that runs elsewhere.
 func mountCluster(ctx context.Context, c MountConfig) (err error) {
 	keys, err := openIdentity(c.Identity)
@@ -56,7 +60,7 @@ func mountCluster(ctx context.Context, c MountConfig) (err error) {
 		Map: func(ctx context.Context, since uint64) (members.Map, error) {
 			return client.Members{Caller: service.anyone()}.Map(ctx, since)
 		},
-		Dial: func(n members.Node) (fleet.Peer, error) { return dialPeer(keys, &dialled, n) },
+		Dial: func(n members.Node) (fleet.Peer, error) { return dialPeer(keys, &dialled, n, warmMount) },
 	})
 
 	// What the mount stands on runs until the mount is gone.

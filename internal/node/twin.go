@@ -25,7 +25,7 @@ func (m *Machine) noTwin(ctx context.Context, addr string) error {
 	if addr == "" || addr == m.cfg.Listen {
 		return nil
 	}
-	there, err := dialPeer(m.keys, &m.dialled, members.Node{Name: m.data.node, Addr: addr})
+	there, err := dialPeer(m.keys, &m.dialled, members.Node{Name: m.data.node, Addr: addr}, 0)
 	if err != nil {
 		return err
 	}

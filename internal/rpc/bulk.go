@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/connectivity"
@@ -23,6 +25,11 @@ const (
 	// bulkIdle is how long a connection may be without a call. The client forgets
 	// it sooner than the server does.
 	bulkIdle = time.Minute
+	// lastPiece is how long the rest of an answer may take whose caller has left. He
+	// waits for it, for it goes into his memory.
+	lastPiece = 20 * time.Millisecond
+	// drainMax is how long an answer may take that nobody waits for.
+	drainMax = 5 * time.Second
 )
 
 // bulkCall is the head of a request, and bulkAnswer that of its answer, on a
@@ -90,7 +97,11 @@ func (c *Client) Bulk(ctx context.Context, service, method string, req, resp *Fr
 		if err == nil {
 			again := conn.used
 			began, err = conn.call(ctx, service, method, req, resp)
-			c.bulk.give(conn, err)
+			if err == errLeft {
+				go c.bulk.drain(conn)
+			} else {
+				c.bulk.give(conn, err)
+			}
 			if again && err != nil && !began && !isOrderly(err) && ctx.Err() == nil {
 				continue // the peer may have closed it long ago
 			}
@@ -148,12 +159,19 @@ func (b *bulk) take(ctx context.Context) (*bulkConn, error) {
 		closeAll(stale)
 		return conn, nil
 	}
+	b.mu.Unlock()
+	closeAll(stale)
+	return b.another(ctx)
+}
+
+// another returns a new connection, or none if there are as many as may be.
+func (b *bulk) another(ctx context.Context) (*bulkConn, error) {
+	b.mu.Lock()
 	may := b.open < bulkConns && !b.closed
 	if may {
 		b.open++
 	}
 	b.mu.Unlock()
-	closeAll(stale)
 	if !may {
 		return nil, nil
 	}
@@ -239,13 +257,43 @@ func isOrderly(err error) bool {
 	return errors.As(err, &o)
 }
 
+// A stage is how far a call has come.
+type stage int32
+
+const (
+	sending   stage = iota // the request leaves
+	waiting                // it has left, nothing of an answer has come
+	receiving              // the answer arrives
+)
+
+// errLeft says that the caller does not wait for the answer any more, and that
+// nothing of it has been read.
+var errLeft = errors.New("rpc: the caller has left")
+
 // call makes a call. began says that some of an answer came. It keeps the payload
 // of req.
 func (c *bulkConn) call(ctx context.Context, service, method string, req, resp *Frame) (began bool, err error) {
-	stop := context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) }) //nolint:errcheck // then it is broken already
+	var now atomic.Int32 // a stage
+	left := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(left)
+		last := time.Unix(1, 0)
+		if stage(now.Load()) == receiving {
+			last = time.Now().Add(lastPiece)
+		}
+		c.conn.SetDeadline(last) //nolint:errcheck // then it is broken already
+	})
 	defer func() {
-		if !stop() { // the connection is of no use any more, whatever came
-			resp.Free()
+		if stop() {
+			return
+		}
+		<-left
+		c.conn.SetDeadline(time.Time{}) //nolint:errcheck // then it is broken already
+		switch {
+		case err == nil || isOrderly(err): // it has come to its end all the same
+		case stage(now.Load()) == waiting && errors.Is(err, os.ErrDeadlineExceeded):
+			err = errLeft
+		default:
 			err = context.Cause(ctx)
 		}
 	}()
@@ -257,25 +305,35 @@ func (c *bulkConn) call(ctx context.Context, service, method string, req, resp *
 	if err := c.send(Encode(head), payload); err != nil {
 		return false, err
 	}
-	text, began, err := c.receiveHead()
+	now.Store(int32(waiting))
+	if err := c.await(); err != nil {
+		return false, err
+	}
+	now.Store(int32(receiving))
+	return true, c.receive(resp)
+}
+
+// receive takes the answer to a call.
+func (s *sealed) receive(resp *Frame) error {
+	text, _, err := s.receiveHead()
 	if err != nil {
-		return began, err
+		return err
 	}
 	var answer bulkAnswer
 	if err := Decode(text, &answer); err != nil {
-		return true, err
+		return err
 	}
 	if resp.Into != nil {
 		if err := resp.fits(answer.Size); err != nil {
-			return true, err
+			return err
 		}
 		resp.Into = resp.Into[:answer.Size]
-		err = c.receivePayload(resp.Into)
+		err = s.receivePayload(resp.Into)
 	} else {
-		resp.Payload, err = c.takePayload(answer.Size)
+		resp.Payload, err = s.takePayload(answer.Size)
 	}
 	if err != nil {
-		return true, err
+		return err
 	}
 	switch {
 	case answer.Late:
@@ -285,10 +343,23 @@ func (c *bulkConn) call(ctx context.Context, service, method string, req, resp *
 	}
 	if err != nil {
 		resp.Free()
-		return true, orderly{err}
+		return orderly{err}
 	}
 	resp.Header = answer.Header
-	return true, nil
+	return nil
+}
+
+// drain takes back a connection whose caller has left, once the answer has come that
+// nobody wants: reading it costs less than shaking hands again.
+func (b *bulk) drain(conn *bulkConn) {
+	var answer Frame
+	conn.conn.SetDeadline(time.Now().Add(drainMax)) //nolint:errcheck // then it is broken already
+	err := conn.receive(&answer)
+	answer.Free()
+	if err == nil || isOrderly(err) {
+		err = conn.conn.SetDeadline(time.Time{})
+	}
+	b.give(conn, err)
 }
 
 // takePayload is receivePayload into memory of the pool.

@@ -318,3 +318,57 @@ func TestBulkInto(t *testing.T) {
 		}
 	}
 }
+
+// TestBulkLeft: whose caller leaves loses no connection, and what he asked for is
+// nobody's answer.
+func TestBulkLeft(t *testing.T) {
+	const rounds = 30
+	h := startHauler(t, echoes(nil, make(chan struct{})))
+	c := h.dial(t, 5*time.Second)
+	for i := range rounds {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		if header, _, err := haul(ctx, c.Bulk, "Wait", "", nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("%q, %v", header, err)
+		}
+		cancel()
+		if header, _, err := haul(t.Context(), c.Bulk, "Echo", "mine", nil); err != nil || header != "mine" {
+			t.Fatalf("%d: %q, %v", i, header, err)
+		}
+	}
+	if made := h.bulk.Load(); made > rounds/2 {
+		t.Errorf("%d connections for %d calls that were left", made, rounds)
+	}
+}
+
+// TestBulkLeftLate: the same while the answer arrives. It goes on into the caller's
+// memory for as long as he waits for it, and no longer.
+func TestBulkLeftLate(t *testing.T) {
+	const size = 4 << 20
+	service := echoes(nil, nil)
+	service.Calls["Large"] = func(context.Context, *rpc.Frame) (*rpc.Frame, error) {
+		return &rpc.Frame{Payload: rpc.Own(bytes.Repeat([]byte{7}, size))}, nil
+	}
+	h := startHauler(t, service)
+	c := h.dial(t, 5*time.Second)
+	for i := range 200 {
+		into := make([]byte, size)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*20*time.Microsecond)
+		left := c.Bulk(ctx, "test", "Large", new(rpc.Frame), &rpc.Frame{Into: into})
+		cancel()
+		copy(into, make([]byte, size))
+		if header, _, err := haul(t.Context(), c.Bulk, "Echo", "mine", nil); err != nil || header != "mine" {
+			t.Fatalf("after %v: %q, %v", left, header, err)
+		}
+		if len(bytes.TrimLeft(into, "\x00")) > 0 {
+			t.Fatal("an answer came after its call had returned")
+		}
+	}
+}
+
+func TestWarm(t *testing.T) {
+	h := startHauler(t, echoes(nil, nil))
+	h.client(t, rpc.ClientConfig{Bulk: true, Warm: 2})
+	for h.bulk.Load() < 2 {
+		time.Sleep(time.Millisecond)
+	}
+}

@@ -74,14 +74,30 @@ func (s bulkServer) serve(ctx context.Context, a admitted) {
 		answer, resp := s.answer(calls, call, req)
 		req.Free()
 		conn.conn.SetWriteDeadline(time.Now().Add(DefaultTimeout)) //nolint:errcheck // writing says so
-		payload := resp.Bytes()
-		answer.Size = len(payload)
-		err = conn.send(Encode(answer), payload)
+		err = conn.reply(answer, resp)
 		resp.Free()
 		if err != nil {
 			return
 		}
 	}
+}
+
+// reply sends an answer.
+func (s *sealed) reply(answer bulkAnswer, resp *Frame) error {
+	payload := resp.Bytes()
+	if resp.File == nil {
+		answer.Size = len(payload)
+		return s.send(Encode(answer), payload)
+	}
+	conn, ok := s.conn.(*net.UnixConn)
+	if !ok || resp.File.Len > MaxPayload {
+		return s.send(Encode(bulkAnswer{Refused: "the answer is in a file"}), nil)
+	}
+	answer.Size = resp.File.Len
+	if err := s.send(Encode(answer), nil); err != nil {
+		return err
+	}
+	return sendFile(conn, *resp.File)
 }
 
 // request returns the next request, as the service sees it, and whom it is for.

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
@@ -31,6 +32,10 @@ type ClientConfig struct {
 	Conns int
 	// Bulk says that the peer serves bulk calls. It needs TLS.
 	Bulk bool
+	// Warm is how many connections for bulk calls are made as soon as the peer is
+	// there, rather than when they are needed: shaking hands takes longer than what
+	// is asked.
+	Warm int
 	// Timeout bounds each call whose context has no earlier deadline, and each
 	// wait for the next frame of an answer; DefaultTimeout.
 	Timeout time.Duration
@@ -45,6 +50,7 @@ type Client struct {
 	conns   []*grpc.ClientConn
 	next    atomic.Uint32
 	bulk    *bulk // nil: there is none
+	warming context.CancelFunc
 }
 
 // Dial returns a client of the peer at addr, HOST:PORT or unix:PATH. It does
@@ -117,7 +123,32 @@ func Dial(addr string, c ClientConfig) (*Client, error) {
 		}
 		client.conns = append(client.conns, conn)
 	}
+	var ctx context.Context
+	ctx, client.warming = context.WithCancel(context.Background())
+	if client.bulk != nil && c.Warm > 0 {
+		go client.warm(ctx, c.Warm)
+	}
 	return client, nil
+}
+
+// warm makes n connections for bulk calls when the peer is there.
+func (c *Client) warm(ctx context.Context, n int) {
+	for state := c.conns[0].GetState(); state != connectivity.Ready; state = c.conns[0].GetState() {
+		if !c.conns[0].WaitForStateChange(ctx, state) {
+			return
+		}
+	}
+	var made []*bulkConn
+	for range n {
+		conn, err := c.bulk.another(ctx)
+		if conn == nil || err != nil {
+			break // who needs one sees for himself
+		}
+		made = append(made, conn)
+	}
+	for _, conn := range made {
+		c.bulk.give(conn, nil)
+	}
 }
 
 // Addr is the address that was dialled.
@@ -128,6 +159,9 @@ func (c *Client) Timeout() time.Duration { return c.timeout }
 
 // Close breaks all connections; calls under way fail.
 func (c *Client) Close() {
+	if c.warming != nil {
+		c.warming()
+	}
 	if c.bulk != nil {
 		c.bulk.close()
 	}

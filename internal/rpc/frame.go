@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"syscall"
 
 	"google.golang.org/grpc/mem"
 )
@@ -23,8 +24,18 @@ type Frame struct {
 	// Free it; to send a frame gives the payload away, also if that fails.
 	// Buffers that were sent must not be modified afterwards.
 	Payload mem.BufferSlice
+	// File is the payload of an answer to a local caller (Local) instead, as it lies
+	// in a file. What cannot be read there arrives as zeros.
+	File *FilePart
 	// Into is where the payload of an answer is wanted (Client.Bulk).
 	Into []byte
+}
+
+// A FilePart is a range of an open file, in bytes.
+type FilePart struct {
+	File syscall.Conn
+	Off  int64
+	Len  int
 }
 
 // Free gives the payload back. A frame without one may be freed as well.

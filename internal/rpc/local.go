@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/peer"
 )
 
 // localBuffer is how many bytes a socket between processes of one machine holds: a
@@ -74,6 +76,54 @@ func ownerOf(conn net.Conn) (uid uint32, err error) {
 func isLocal(conn net.Conn) bool {
 	_, ok := conn.(*net.UnixConn)
 	return ok
+}
+
+// Local says that the request of ctx came from a process of this machine over a
+// connection for bulk calls: its answer may be a FilePart.
+func Local(ctx context.Context) bool {
+	p, ok := peer.FromContext(ctx)
+	return ok && p.Addr.Network() == "unix"
+}
+
+// sendFile sends a part of a file. The kernel passes the pages on that it has in
+// memory anyway (sendfile(2)), so its bytes are copied once, by who receives them.
+func sendFile(conn *net.UnixConn, part FilePart) error {
+	to, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	from, err := part.File.SyscallConn()
+	if err != nil {
+		return err
+	}
+	off, end := part.Off, part.Off+int64(part.Len)
+	var unread error // why the file does not give more
+	for off < end && unread == nil {
+		var n int
+		var unsent error
+		if err := to.Write(func(out uintptr) (done bool) {
+			unread = from.Control(func(in uintptr) {
+				n, unsent = unix.Sendfile(int(out), int(in), &off, int(end-off))
+			})
+			return unread != nil || unsent != unix.EAGAIN
+		}); err != nil {
+			return err
+		}
+		switch {
+		case unread != nil, unsent == unix.EINTR:
+		case unsent == unix.EPIPE, unsent == unix.ECONNRESET:
+			return unsent
+		case unsent != nil:
+			unread = unsent
+		case n == 0:
+			unread = io.ErrUnexpectedEOF
+		}
+	}
+	if off == end {
+		return nil
+	}
+	_, err = conn.Write(make([]byte, end-off))
+	return err
 }
 
 // widen gives a local connection the room that it is to have. Without the rights

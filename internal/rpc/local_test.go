@@ -2,11 +2,17 @@ package rpc_test
 
 import (
 	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -171,4 +177,58 @@ func as(t *testing.T, uid int, do func()) {
 	become(uid)
 	defer become(0)
 	do()
+}
+
+// TestFile: an answer may be a part of a file, as far as it goes.
+func TestFile(t *testing.T) {
+	const size = 3 << 20
+	data := make([]byte, size)
+	rand.Read(data) //nolint:errcheck // it never fails
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open := func() *os.File {
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	var f atomic.Pointer[os.File]
+	f.Store(open())
+	service := echoes(nil, nil)
+	service.Calls["File"] = func(ctx context.Context, req *rpc.Frame) (*rpc.Frame, error) {
+		return &rpc.Frame{Header: fmt.Append(nil, rpc.Local(ctx)), File: &rpc.FilePart{File: f.Load(), Off: 100, Len: size - 100}}, nil
+	}
+	h := startHauler(t, service)
+	c := h.dial(t, 0)
+	read := func(want []byte) {
+		t.Helper()
+		resp := rpc.Frame{Into: make([]byte, size)}
+		if err := c.Bulk(t.Context(), "test", "File", new(rpc.Frame), &resp); err != nil || string(resp.Header) != "true" {
+			t.Fatalf("local %q, %v", resp.Header, err)
+		}
+		if !bytes.Equal(resp.Into, want) {
+			t.Error("other bytes than in the file")
+		}
+	}
+	read(data[100:])
+	if err := os.Truncate(path, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	read(append(data[100:1<<20:1<<20], make([]byte, size-1<<20)...))
+	f.Load().Close()
+	read(make([]byte, size-100))
+	f.Store(open())
+	read(append(data[100:1<<20:1<<20], make([]byte, size-1<<20)...))
+
+	front := rpctest.Listen(t)
+	var tcp tap
+	go tcp.pass(front, "tcp", h.addr)
+	h.addr = front.Addr().String()
+	if _, _, err := haul(t.Context(), h.dial(t, 0).Bulk, "File", "", nil); !errors.Is(err, rpc.ErrRefused) {
+		t.Errorf("to another machine: %v", err)
+	}
 }

@@ -147,6 +147,12 @@ func (s *sealed) sealHead(b, head []byte) []byte {
 	return s.leaves.aead.Seal(b, s.leaves.nonce(), head, b)
 }
 
+// await waits for a message to begin, and takes nothing of it.
+func (s *sealed) await() error {
+	_, err := s.in.Peek(lengthSize)
+	return err
+}
+
 // receiveHead returns the head of the next message. began says that some of it came.
 func (s *sealed) receiveHead() (head []byte, began bool, err error) {
 	var length [lengthSize]byte
