@@ -180,7 +180,7 @@ func TestBulk(t *testing.T) {
 func TestBulkEnds(t *testing.T) {
 	let := make(chan struct{})
 	h := startHauler(t, echoes(nil, let))
-	c := h.dial(t, 200*time.Millisecond)
+	c := h.dial(t, time.Second)
 	if _, _, err := haul(t.Context(), c.Bulk, "Wait", "", nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("longer than a call may take: %v", err)
 	}
