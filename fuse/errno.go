@@ -43,6 +43,7 @@ var errnos = map[meta.Kind]syscall.Errno{
 	meta.Canceled:     syscall.ECANCELED,
 	meta.HostDown:     syscall.EHOSTDOWN,
 	meta.Fenced:       syscall.ESTALE,
+	meta.Refused:      syscall.ECONNREFUSED,
 }
 
 // loud lists the kinds that a person should hear of whoever asked: the number

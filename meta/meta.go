@@ -49,6 +49,7 @@ const (
 	Canceled          // somebody gave up what was under way
 	HostDown          // the machine that has it does not answer
 	Fenced            // the caller's hold was lost, or its token is not the youngest
+	Refused           // nobody serves it
 	kinds             // the number of kinds; last
 )
 
@@ -83,6 +84,7 @@ var kindText = [kinds]string{
 	Canceled:     "canceled",
 	HostDown:     "its machine does not answer",
 	Fenced:       "no longer held",
+	Refused:      "nobody serves it",
 }
 
 func (k Kind) Error() string {

@@ -21,6 +21,7 @@ import (
 	"dos/internal/cache"
 	"dos/meta"
 	"dos/meta/client"
+	"dos/meta/exchange"
 	"dos/meta/members"
 	"dos/meta/namespace"
 	metanode "dos/meta/node"
@@ -43,6 +44,8 @@ type Embedded struct {
 	locks   *client.Locker // of files
 	named   *client.Named
 	queues  *client.Taker
+	dialer  *client.Dialer
+	calls   *client.Server
 	known   *lastMap // of this one machine
 	holding holding  // of queues in memory and entries of the cache
 	caching *caching
@@ -119,6 +122,8 @@ func openEmbedded(ctx context.Context, c embeddedConfig) (_ *Embedded, err error
 	}
 	e.cache = cache.NewClient(cache.ClientConfig{Meta: e.meta.Session(e.session), Here: e.holding.entries.Load})
 	e.queues = client.NewTaker(client.NewRouter(here, &e.holding), e.path)
+	ways := &exchanges{name: nodeName, own: new(exchange.Exchange)}
+	e.dialer, e.calls = client.NewDialer(here, ways, nodeName), client.NewServer(here, ways, nodeName)
 	e.tree = vfs.New(vfs.Config{Meta: e.files, Data: fileData{e.path, e.meta.Replica()}, Sync: c.sync})
 	return e, nil
 }
@@ -206,6 +211,7 @@ func (e *Embedded) Run(ctx context.Context) error {
 	g.Go(func() error { return e.locks.Run(below) })
 	g.Go(func() error { return e.named.Run(below) })
 	g.Go(func() error { return e.queues.Run(below) })
+	g.Go(func() error { return e.calls.Run(below) })
 	g.Go(func() error { return e.holding.now.Load().Run(below) })
 	g.Go(func() error { return e.caching.Run(below) })
 	g.Go(func() error { return e.cache.Run(below) })
@@ -253,6 +259,9 @@ func (e *Embedded) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
 	var errs []error
+	if e.dialer != nil {
+		e.dialer.Close()
+	}
 	if e.upkeep != nil {
 		errs = append(errs, e.path.Close(ctx))
 	}

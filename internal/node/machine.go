@@ -25,6 +25,7 @@ import (
 	"dos/internal/trust"
 	"dos/meta"
 	"dos/meta/client"
+	"dos/meta/exchange"
 	"dos/meta/members"
 	metamemory "dos/meta/memory"
 	metanode "dos/meta/node"
@@ -83,8 +84,10 @@ type Machine struct {
 	member   string         // its name in the Raft group
 	office   *admission.Office
 	service  *metaService
-	holders  *holders // of queues in memory,
-	holding  holding  // of which this machine is one
+	holders  *holders          // of queues in memory,
+	holding  holding           // of which this machine is one
+	exchange exchange.Exchange // of calls, to which ways lead, and to the others'
+	ways     *exchanges
 	fleet    *fleet.Fleet
 	stores   atomic.Pointer[stores] // nil until they are registered
 	charge   atomic.Pointer[upkeep] // nil while another machine is in charge
@@ -175,6 +178,7 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 		Dial: func(n members.Node) (fleet.Peer, error) { return dialPeer(m.keys, &m.dialled, n, 0) },
 		Self: m.data.node, Local: m.local,
 	})
+	m.ways = &exchanges{name: m.data.node, addr: c.Listen, own: &m.exchange, keys: m.keys, dialled: &m.dialled, fleet: m.fleet}
 	return m, nil
 }
 
@@ -275,7 +279,7 @@ func (m *Machine) mount(ctx, running context.Context) error {
 		if err := awaitGroups(reach, m.fleet); err != nil {
 			return fmt.Errorf("%w: %w", meta.Unavailable, err)
 		}
-		return mountThrough(ctx, running, c, m.service, m.holders, m.fleet, machineSight{m.view(), m}, func(string) {})
+		return mountThrough(ctx, running, c, m.service, m.holders, m.ways, m.fleet, machineSight{m.view(), m}, func(string) {})
 	})
 	return err
 }
@@ -303,6 +307,7 @@ func (m *Machine) serveCalls(ctx context.Context) error {
 		m.stored(), rights.Guard(serveState(m.state), rights.Node, who),
 		metarpc.ServeMemory(rights.NewMeta(&m.holding, who)), rights.Guard(metamemory.Service(m.holding.now.Load), rights.Follow, who),
 		rights.Guard(cache.Service(m.holding.entries.Load), rights.Cache, who),
+		m.exchangeService(),
 	}
 	if m.meta != nil {
 		services = append(services, metarpc.Serve(rights.NewMeta(m.meta, who)), m.office.Service())
@@ -395,6 +400,9 @@ func (m *Machine) close() error {
 	}
 	if m.holders != nil {
 		m.holders.close()
+	}
+	if m.ways != nil {
+		m.ways.close()
 	}
 	errs = append(errs, m.closeMeta())
 	if m.listener != nil {

@@ -33,6 +33,7 @@ import (
 	"dos/procfs/locks"
 	"dos/procfs/nodes"
 	"dos/procfs/queues"
+	"dos/procfs/rpc"
 	"dos/procfs/tasks"
 )
 
@@ -98,7 +99,7 @@ func mountEmbedded(ctx context.Context, c MountConfig) (err error) {
 		}
 		all := client.Members{Caller: e.meta}
 		f := front{
-			tree: e.tree, locks: e.locks, named: e.named, queues: e.queues, cache: e.cache, sees: e, node: nodeName, members: all,
+			tree: e.tree, locks: e.locks, named: e.named, queues: e.queues, cache: e.cache, dialer: e.dialer, calls: e.calls, sees: e, node: nodeName, members: all,
 			admin:    nodesAdmin{members: all, remove: e.Remove, refresh: func(context.Context) error { return nil }},
 			services: e.meta.Session(e.session),
 			session:  func() meta.SessionID { return e.session }, broken: e.broken,
@@ -124,6 +125,8 @@ type front struct {
 	named   *client.Named
 	queues  *client.Taker
 	cache   *cache.Client
+	dialer  *client.Dialer
+	calls   *client.Server
 	sees    sight
 	admin   nodes.Admin
 	members client.Members
@@ -166,6 +169,7 @@ func (f *front) serve(ctx, running context.Context, c MountConfig) error {
 		}))
 		cfg.Special.Mount("queues", queues.New(f.queues, f.node))
 		cfg.Special.Mount("cache", caches.New(f.cache))
+		cfg.Special.Mount("rpc", rpc.New(f.dialer, f.calls, f.node))
 		point, err := filepath.Abs(c.MountPoint)
 		if err != nil {
 			return err

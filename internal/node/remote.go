@@ -63,6 +63,9 @@ func mountCluster(ctx context.Context, c MountConfig) (err error) {
 		Dial: func(n members.Node) (fleet.Peer, error) { return dialPeer(keys, &dialled, n, warmMount) },
 	})
 
+	ways := &exchanges{keys: keys, dialled: &dialled, fleet: machines}
+	defer ways.close()
+
 	// What the mount stands on runs until the mount is gone.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -86,7 +89,7 @@ func mountCluster(ctx context.Context, c MountConfig) (err error) {
 		if err := awaitGroups(reach, machines); err != nil {
 			return fmt.Errorf("the cluster at %v did not answer within %v: %w", c.Cluster, reachWait, err)
 		}
-		return mountThrough(ctx, running, c, service, queues, machines, view{fleet: machines, keys: keys}, mounted)
+		return mountThrough(ctx, running, c, service, queues, ways, machines, view{fleet: machines, keys: keys}, mounted)
 	})
 	return g.Wait()
 }
@@ -115,7 +118,7 @@ type sight interface {
 }
 
 // mountThrough opens a session and mounts.
-func mountThrough(ctx, running context.Context, c MountConfig, service *metaService, queues *holders, machines *fleet.Fleet, sees sight, mounted func(string)) (err error) {
+func mountThrough(ctx, running context.Context, c MountConfig, service *metaService, queues *holders, ways *exchanges, machines *fleet.Fleet, sees sight, mounted func(string)) (err error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return err
@@ -133,6 +136,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 		path:  path,
 		locks: client.NewLocker(here, here.Session),
 		named: client.NewNamed(here),
+		calls: client.NewServer(here, ways, host),
 	}
 	below, stop := context.WithCancel(context.WithoutCancel(running))
 	defer stop()
@@ -144,6 +148,9 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 	g.Go(func() error { return taker.Run(below) })
 	entries := cache.NewClient(cache.ClientConfig{Meta: client.Direct(service.Client, 0), Lines: queues, Here: queues.here})
 	g.Go(func() error { return entries.Run(below) })
+	g.Go(func() error { return u.calls.Run(below) })
+	dialer := client.NewDialer(here, ways, "mount at "+host)
+	defer dialer.Close()
 	g.Go(func() error { return advance(below, path, here) })
 	above, stopTree := context.WithCancel(running)
 	defer stopTree()
@@ -153,7 +160,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 
 	all := client.Members{Caller: service.anyone()}
 	f := front{
-		tree: u.FS, locks: u.locks, named: u.named, queues: taker, cache: entries, sees: sees, node: host, services: here, members: all,
+		tree: u.FS, locks: u.locks, named: u.named, queues: taker, cache: entries, dialer: dialer, calls: u.calls, sees: sees, node: host, services: here, members: all,
 		session: here.Session, mounted: mounted,
 		near: nearOf(client.Files{Caller: here}, machines.Map),
 		admin: nodesAdmin{
@@ -181,6 +188,7 @@ type user struct {
 	path  *stripe.Path
 	locks *client.Locker
 	named *client.Named
+	calls *client.Server
 }
 
 // Fenced implements client.User.
@@ -188,6 +196,7 @@ func (u user) Fenced() {
 	u.path.Forget()
 	u.locks.Fenced()
 	u.named.Fenced()
+	u.calls.Fenced()
 	u.FS.Fenced()
 }
 

@@ -98,7 +98,7 @@ func open(_ *Meta, _ context.Context, peer trust.Peer, cmd *state.Command) (*sta
 	if err := read(cmd, &req); err != nil {
 		return nil, err
 	}
-	req.Peer = owner(peer)
+	req.Peer = Owner(peer)
 	cmd.Body = state.Marshal(req)
 	return nil, nil
 }
@@ -228,8 +228,8 @@ func read(cmd *state.Command, req any) error {
 	return nil
 }
 
-// owner names a peer in the record of a session.
-func owner(peer trust.Peer) string {
+// Owner names a peer in the record of a session.
+func Owner(peer trust.Peer) string {
 	if peer.IsNode() {
 		return "node/" + peer.Name
 	}
@@ -245,7 +245,7 @@ func (m *Meta) owns(ctx context.Context, peer trust.Peer, id meta.SessionID) (st
 		return state.Reply{Kind: meta.Expired, Text: fmt.Sprintf("session %d: %v", id, meta.Expired)}, nil
 	case err != nil:
 		return state.Reply{}, err
-	case whose != owner(peer):
+	case whose != Owner(peer):
 		return state.Reply{}, fmt.Errorf("session %d is not that of %v: %w", id, peer.Identity, meta.Permission)
 	}
 	return state.Reply{}, nil

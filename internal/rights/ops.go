@@ -3,6 +3,7 @@ package rights
 import (
 	"dos/internal/trust"
 	"dos/meta/cache"
+	"dos/meta/call"
 	"dos/meta/kv"
 	"dos/meta/lease"
 	"dos/meta/lock"
@@ -209,4 +210,12 @@ var ops = map[state.Op]trust.Rights{
 	task.OpDue:         trust.ReadOnly,
 	task.OpForgotten:   trust.ReadOnly,
 	task.OpOffers:      trust.ReadOnly,
+
+	call.OpMake:   trust.ReadWrite,
+	call.OpRemove: trust.ReadWrite,
+	call.OpSet:    trust.ReadWrite,
+	call.OpJoin:   trust.ReadWrite,
+	call.OpLeave:  trust.ReadWrite,
+	call.OpList:   trust.ReadOnly,
+	call.OpStatus: trust.ReadOnly,
 }

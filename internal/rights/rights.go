@@ -63,6 +63,11 @@ var (
 		"Write": trust.ReadWrite,
 		"Copy":  trust.Member,
 	}
+	// Exchange is where calls are handed over: whoever changes files calls and serves.
+	Exchange = Methods{
+		"Call": trust.ReadWrite,
+		"Work": trust.ReadWrite,
+	}
 	// Follow is how machines hold queues in memory.
 	Follow = Methods{
 		"Follow": trust.Member,

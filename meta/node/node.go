@@ -14,6 +14,7 @@ import (
 	"dos/internal/boottime"
 	"dos/meta"
 	"dos/meta/cache"
+	"dos/meta/call"
 	"dos/meta/client"
 	"dos/meta/kv"
 	"dos/meta/lease"
@@ -34,18 +35,19 @@ import (
 // range of 256 numbers, commands below 0x40 of it and queries from there on.
 func Machine() *state.Machine {
 	m := new(state.Machine)
-	session.Register(m, namespace.Release, lease.Release, lock.Release, named.Drop, kv.Release, queue.Release, task.Drop, cache.Release) // 0x00xx
-	namespace.Register(m)                                                                                                                // 0x01xx
-	members.Register(m)                                                                                                                  // 0x02xx
-	trust.Register(m)                                                                                                                    // 0x03xx
-	lease.Register(m)                                                                                                                    // 0x04xx
-	lock.Register(m)                                                                                                                     // 0x05xx
-	named.Register(m)                                                                                                                    // 0x05xx too
-	kv.Register(m)                                                                                                                       // 0x06xx
-	txn.Register(m, kv.Verbs, named.Verbs, queue.Verbs)                                                                                  // 0x06xx too
-	queue.Room{Fence: fence}.Register(m)                                                                                                 // 0x07xx
-	tasks.Register(m)                                                                                                                    // 0x08xx
-	cache.Register(m)                                                                                                                    // 0x0axx
+	session.Register(m, namespace.Release, lease.Release, lock.Release, named.Drop, kv.Release, queue.Release, task.Drop, cache.Release, call.Release) // 0x00xx
+	namespace.Register(m)                                                                                                                              // 0x01xx
+	members.Register(m)                                                                                                                                // 0x02xx
+	trust.Register(m)                                                                                                                                  // 0x03xx
+	lease.Register(m)                                                                                                                                  // 0x04xx
+	lock.Register(m)                                                                                                                                   // 0x05xx
+	named.Register(m)                                                                                                                                  // 0x05xx too
+	kv.Register(m)                                                                                                                                     // 0x06xx
+	txn.Register(m, kv.Verbs, named.Verbs, queue.Verbs)                                                                                                // 0x06xx too
+	queue.Room{Fence: fence}.Register(m)                                                                                                               // 0x07xx
+	tasks.Register(m)                                                                                                                                  // 0x08xx
+	cache.Register(m)                                                                                                                                  // 0x0axx
+	call.Register(m)                                                                                                                                   // 0x0bxx
 	return m
 }
 
