@@ -298,6 +298,7 @@ var ErrBusy = errors.New("still in use; detached")
 // ends, then it detaches the mount, ends the connection where the system lets
 // it (fusectl), and returns ErrBusy where not.
 func (s *Server) Unmount(ctx context.Context) error {
+	m, found, _ := mountedAt(s.point.path)
 	pause := time.NewTicker(20 * time.Millisecond)
 	defer pause.Stop()
 	for {
@@ -313,8 +314,15 @@ func (s *Server) Unmount(ctx context.Context) error {
 		err := unmount(s.point.path)
 		switch {
 		case err == nil, s.ended():
-			s.Wait()
-			return nil
+			// A mount namespace that was made meanwhile has a copy of the mount
+			// (mount_namespaces(7)): for it the connection goes on.
+			select {
+			case <-s.done:
+				s.Wait()
+				return nil
+			case <-ctx.Done():
+				return s.cut(m, found)
+			}
 		case !errors.Is(err, syscall.EBUSY):
 			return fmt.Errorf("unmounting %s: %w", s.point.path, err)
 		}
@@ -342,6 +350,11 @@ func (s *Server) leave() error {
 	if err := detach(s.point.path); err != nil && !s.ended() {
 		return fmt.Errorf("unmounting %s: %w", s.point.path, err)
 	}
+	return s.cut(m, found)
+}
+
+// cut ends the connection of a mount that no path here leads to any more.
+func (s *Server) cut(m mounted, found bool) error {
 	s.files.ending.Store(true) // whoever still has a file open writes no more
 	if s.gone.CompareAndSwap(false, true) {
 		s.point.remove()

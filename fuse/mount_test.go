@@ -229,6 +229,48 @@ func TestBusy(t *testing.T) {
 	must(t, stop())
 }
 
+// TestCopied unmounts what another mount namespace has a copy of.
+func TestCopied(t *testing.T) {
+	needFuse(t)
+	if os.Geteuid() != 0 {
+		t.Skip("not root: no mount namespace can be made")
+	}
+	dir := t.TempDir()
+	m, stop, err := serve(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := exec.Command("unshare", "--mount", "--propagation", "private", "cat")
+	in, err := other.StdinPipe()
+	must(t, err)
+	out, err := other.StdoutPipe()
+	must(t, err)
+	must(t, other.Start())
+	defer other.Wait()
+	defer in.Close()
+	in.Write([]byte("x"))
+	if _, err := out.Read(make([]byte, 1)); err != nil { // now there is the namespace
+		t.Fatal(err)
+	}
+	bound, done := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer done()
+	ended := make(chan error, 1)
+	go func() { ended <- m.server.Unmount(bound) }()
+	select {
+	case err := <-ended:
+		if err != nil && !errors.Is(err, ErrBusy) {
+			t.Errorf("unmounting: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits for a mount of somebody else")
+	}
+	if _, ok, _ := mountedAt(dir); ok {
+		t.Error("still in the mount table")
+	}
+	must(t, in.Close())
+	must(t, stop())
+}
+
 // TestStale kills the process that serves a mount. The next one clears it.
 func TestStale(t *testing.T) {
 	needFuse(t)
