@@ -64,7 +64,7 @@ func TestThreeMachines(t *testing.T) {
 	m := c.Mount(t)
 	files := make(witness.Files)
 	files.Add(t, m.Path("files"), 1)
-	src, err := filepath.Abs("../../meta")
+	src, err := filepath.Abs("../../chunk")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestThreeMachines(t *testing.T) {
 	}
 	sh(m.Point, `mkdir tar && tar -C "$1" -cf - . | tar -C tar -xf - && diff -r "$1" tar`)
 	sh(m.Point, `rsync -a "$1/" rsync/ && diff -r "$1" rsync`)
-	sh(m.Point, `mkdir git && cd git && cp -r "$1" meta && git init -q . && git add . &&
+	sh(m.Point, `mkdir git && cd git && cp -r "$1" chunk && git init -q . && git add . &&
 		git -c user.name=a -c user.email=a@b commit -qm one && git fsck --strict 2>&1`)
 	sh(m.Point, `sync -f . ; find . -path ./nodes -prune -o -path ./cluster -prune -o -type f -exec sync {} +`)
 
