@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 	"dos/internal/admission"
 	"dos/internal/cache"
 	"dos/internal/fleet"
+	gateway "dos/internal/gateway/http"
 	"dos/internal/rights"
 	"dos/internal/rpc"
 	"dos/internal/trust"
@@ -340,7 +342,12 @@ func (m *Machine) serveAdmin(ctx context.Context) error {
 	handler := admin.Handler(m.adminServices())
 	g.Go(func() error { return serveHTTP(ctx, l, handler) })
 	g.Go(func() error {
-		return serveHTTP(ctx, m.port.Listener(protoAdmin), rights.HTTP(handler, rights.Admin, m.keys))
+		dialer := client.NewDialer(m.service.anyone(), m.ways, "machine "+m.data.node)
+		defer dialer.Close()
+		mux := http.NewServeMux()
+		mux.Handle("/rpc/", rights.HTTP(gateway.Handler(dialer), rights.Calls, m.keys))
+		mux.Handle("/", rights.HTTP(handler, rights.Admin, m.keys))
+		return serveHTTP(ctx, m.port.Listener(protoAdmin), mux)
 	})
 	return errors.Join(g.Wait(), remove(), os.Remove(m.data.sock()))
 }

@@ -20,6 +20,7 @@ import (
 	"dos/fuse/vfs"
 	"dos/internal/admin"
 	"dos/internal/cache"
+	gateway "dos/internal/gateway/http"
 	"dos/internal/metrics"
 	"dos/internal/rights"
 	"dos/internal/tasktree"
@@ -245,7 +246,10 @@ func (e *Embedded) serveAdmin(ctx context.Context) error {
 		slog.Warn("node: dosctl will need --data", "err", err)
 		remove = func() error { return nil }
 	}
-	err = serveHTTP(ctx, l, admin.Handler(admin.Services{Data: administration{e}, Meta: executor{e.meta, &e.holding}}))
+	mux := http.NewServeMux()
+	mux.Handle("/rpc/", gateway.Handler(e.dialer))
+	mux.Handle("/", admin.Handler(admin.Services{Data: administration{e}, Meta: executor{e.meta, &e.holding}}))
+	err = serveHTTP(ctx, l, mux)
 	return errors.Join(err, remove(), os.Remove(e.data.sock()))
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"strings"
 
 	"dos/internal/trust"
 )
@@ -33,6 +34,17 @@ var Admin = Methods{
 	"/rotation":   trust.Admin,
 }
 
+// Calls are the paths of package gateway/http: whoever changes files calls.
+var Calls = Methods{
+	"/rpc/": trust.ReadWrite,
+}
+
+// cutDir returns the first directory of a path, with its slashes.
+func cutDir(path string) (dir, rest string, below bool) {
+	name, rest, below := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	return "/" + name + "/", rest, below
+}
+
 type connKey struct{}
 
 // Conn is the http.Server.ConnContext of a server whose handler is one of HTTP.
@@ -55,6 +67,9 @@ func HTTP(h http.Handler, need Methods, keys *trust.Keyring) http.Handler {
 			return
 		}
 		right, ok := need[r.URL.Path]
+		if dir, _, below := cutDir(r.URL.Path); !ok && below {
+			right, ok = need[dir]
+		}
 		switch {
 		case !ok || right == never:
 			http.Error(w, "this is asked for on the machine itself", http.StatusForbidden)
