@@ -21,8 +21,8 @@ func (v *view) byName() (list []cache.Member) {
 	return list
 }
 
-// Bucket returns what is known of a bucket. A holder here knows: what changes, changes
-// when it knows.
+// Bucket returns what is known of a bucket. Each holder knows: what changes, changes when
+// all do. Only of one that it does not know the service has to be asked.
 func (c *Client) Bucket(ctx context.Context, name string) (b cache.Bucket, err error) {
 	if c.cfg.Here != nil {
 		if h := c.cfg.Here(); h != nil {
@@ -30,6 +30,15 @@ func (c *Client) Bucket(ctx context.Context, name string) (b cache.Bucket, err e
 				if id, is := v.names[name]; is {
 					return v.buckets[id], nil
 				}
+			}
+		}
+	}
+	if v := c.view.Load(); v != nil {
+		m, is := v.members[v.ring().Owner(cache.Hash(0, name))]
+		if is {
+			a, err := c.askMember(ctx, m, &request{Op: opBucket, Key: name})
+			if err == nil && !a.Moved && a.Kind == 0 && state.Unmarshal(a.Value, &b) == nil {
+				return b, nil
 			}
 		}
 	}

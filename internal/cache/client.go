@@ -40,7 +40,8 @@ type ClientConfig struct {
 // key of at most cache.KeyMax bytes; values have at most cache.ValueMax bytes.
 //
 // Errors are kinds of package meta, found with errors.Is: meta.NotExist is a miss, or
-// says that there is no such bucket (Bucket tells); meta.TooLarge that a key or value is,
+// says that there is no such bucket (Bucket tells). A miss that is meta.HostDown too is
+// of an entry that may be there, on a machine that does not answer; meta.TooLarge that a key or value is,
 // or does not fit the bucket; meta.Unavailable, meta.TimedOut and the context's that
 // nobody answered in time. The package comment says what is promised when machines fail.
 //
@@ -192,7 +193,7 @@ func (c *Client) call(ctx context.Context, name string, req *request) (answer, o
 				why = fmt.Errorf("cache: machine %s: %w", m.Node, err)
 			}
 			if err != nil && read {
-				return answer{}, notDone, fmt.Errorf("%w: %w", meta.NotExist, why) // lost, for now
+				return answer{}, notDone, unsure(why) // lost, for now
 			}
 		}
 		if time.Since(began) > patience {
@@ -208,7 +209,7 @@ func (c *Client) call(ctx context.Context, name string, req *request) (answer, o
 		}
 	}
 	if read {
-		return answer{}, notDone, fmt.Errorf("%w: %w", meta.NotExist, why)
+		return answer{}, notDone, unsure(why)
 	}
 	return answer{}, notDone, why
 }

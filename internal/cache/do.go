@@ -9,6 +9,7 @@ import (
 	entries "dos/chunk/cache"
 	"dos/meta"
 	"dos/meta/cache"
+	"dos/meta/state"
 )
 
 // A party is who asks by one stream: it may have rights to fill, which end with it.
@@ -83,6 +84,15 @@ func (h *Holder) find(req *request) (p place, found, pending bool) {
 
 // quick executes a request that need not wait for anything. done is false if it has to.
 func (h *Holder) quick(by *party, req *request) (a answer, done bool) {
+	switch req.Op {
+	case opAbandon: // whoever has the key by now
+		if f := by.get(req.Fill, true); f != nil {
+			f.Abandon()
+		}
+		return a, true
+	case opBucket:
+		return h.bucket(req.Key), true
+	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	p, found, pending := h.find(req)
@@ -90,13 +100,27 @@ func (h *Holder) quick(by *party, req *request) (a answer, done bool) {
 	case !found:
 		return moved(), true
 	case pending && req.Op.stream() == streamRead:
-		return answer{Kind: meta.NotExist}, true
+		return answer{Kind: meta.NotExist, Unsure: true}, true
 	case pending || req.Op == opFill:
 		return a, false
-	case p.bucket.Settings.Replicas > 1 && req.Op.stream() == streamWrite && req.Op != opAbandon:
+	case p.bucket.Settings.Replicas > 1 && req.Op.stream() == streamWrite:
 		return a, false
 	}
 	return h.execute(by, p, req), true
+}
+
+// bucket says what is known of a bucket here. While the session is not over, what is not
+// known here is not in force.
+func (h *Holder) bucket(name string) answer {
+	v := h.view.Load()
+	if v == nil || !h.cfg.Valid() {
+		return moved()
+	}
+	id, is := v.names[name]
+	if !is {
+		return answer{Kind: meta.NotExist}
+	}
+	return answer{Value: state.Marshal(v.buckets[id])}
 }
 
 // do executes a request. It may wait for what the key needs, or until ctx ends.
@@ -197,10 +221,6 @@ func (h *Holder) execute(by *party, p place, req *request) (a answer) {
 			return answer{Kind: meta.Conflict, Text: "the right to provide the value is over"}
 		}
 		a.Version, err = f.Commit(req.Value, req.write())
-	case opAbandon:
-		if f := by.get(req.Fill, true); f != nil {
-			f.Abandon()
-		}
 	case opCopySet, opCopyDelete, opCopyExpire:
 		return h.copied(p, req)
 	default:

@@ -26,6 +26,9 @@ const (
 	callRetry = 100 * time.Millisecond
 	// waitMax bounds how long a holder has somebody wait until a key is its own.
 	waitMax = 2 * time.Second
+	// weighEvery is how often a holder tells that it has another share of the memory, if
+	// it is another by more than a quarter: what moves then is lost.
+	weighEvery = 30 * time.Second
 	// sweepEvery is how often expired entries are looked for, sweepChains in how many
 	// chains of the table.
 	sweepEvery  = 100 * time.Millisecond
@@ -237,14 +240,33 @@ func share(s cache.Settings, weight, all int64) int64 {
 	return max(1, int64(part))
 }
 
-// clean drops what has expired.
+// weigh tells how much memory there is here, if that has changed much.
+func (h *Holder) weigh(ctx context.Context) {
+	v := h.view.Load()
+	if v == nil {
+		return
+	}
+	was, is := int64(v.members[h.me].Weight), int64(h.weight())
+	if 4*max(was-is, is-was) <= was {
+		return
+	}
+	if err := h.call(ctx, cache.OpWeigh, cache.Weigh{Weight: uint32(is)}, nil); err != nil {
+		h.cfg.Log.Debug("cache: telling of another share", "err", err) // it is told again
+	}
+}
+
+// clean drops what has expired, and tells of what memory there is.
 func (h *Holder) clean(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
+	weigh := time.NewTicker(weighEvery)
+	defer weigh.Stop()
 	for {
 		select {
 		case <-tick.C:
 			h.entries.Sweep(sweepChains)
+		case <-weigh.C:
+			h.weigh(ctx)
 		case <-ctx.Done():
 			return
 		}

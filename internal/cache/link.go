@@ -164,15 +164,23 @@ func (l *link) receive() {
 			l.end(err)
 			return
 		}
+		var given []uint64
 		l.mu.Lock()
 		for _, a := range list {
-			if c := l.calls[a.Number]; c != nil {
+			c := l.calls[a.Number]
+			switch {
+			case c != nil:
 				delete(l.calls, a.Number)
 				c.ans = a
 				c.done <- struct{}{}
+			case a.Fill != 0: // who wanted to fill has given up
+				given = append(given, a.Fill)
 			}
 		}
 		l.mu.Unlock()
+		for _, n := range given {
+			l.ended.Go(func() { _, _ = l.do(context.Background(), &request{Op: opAbandon, Fill: n}) }) // ends with the link
+		}
 	}
 }
 

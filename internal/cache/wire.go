@@ -31,6 +31,7 @@ const (
 	opStat
 	opScan
 	opStats
+	opBucket // by its name in Key: what is known of it here, in Value
 	opSet
 	opDelete
 	opExpire
@@ -46,7 +47,7 @@ const (
 // stream is the one by which an op goes.
 func (o op) stream() string {
 	switch {
-	case o <= opStats:
+	case o <= opBucket:
 		return streamRead
 	case o >= opCopySet:
 		return streamCopy
@@ -86,7 +87,9 @@ type answer struct {
 	Kind   meta.Kind `cbor:"2,keyasint,omitempty"` // zero on success
 	Text   string    `cbor:"3,keyasint,omitempty"` // of the error
 	// Moved says that somebody else answers for that, or nobody: it was not executed.
-	Moved   bool          `cbor:"4,keyasint,omitempty"`
+	Moved bool `cbor:"4,keyasint,omitempty"`
+	// Unsure says of a miss that somebody else may still have the entry.
+	Unsure  bool          `cbor:"14,keyasint,omitempty"`
 	Value   []byte        `cbor:"5,keyasint,omitempty"`
 	Size    int           `cbor:"6,keyasint,omitempty"`
 	Version uint64        `cbor:"7,keyasint,omitempty"`
@@ -105,11 +108,19 @@ func (a *answer) err() error {
 	switch {
 	case a.Kind == 0:
 		return nil
+	case a.Unsure:
+		return unsure(errPending)
 	case a.Text == "":
 		return a.Kind
 	}
 	return said{a.Kind, a.Text}
 }
+
+// errPending is why a holder does not answer for its key yet.
+var errPending = errors.New("cache: another machine may still have the key")
+
+// unsure is a miss of an entry that may be there: of a machine that does not answer.
+func unsure(why error) error { return fmt.Errorf("%w: %w: %v", meta.NotExist, meta.HostDown, why) }
 
 // said is an error with what somebody else said of it.
 type said struct {

@@ -146,7 +146,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 	g.Go(func() error { return u.named.Run(below) })
 	taker := client.NewTaker(client.NewRouter(here, queues), path)
 	g.Go(func() error { return taker.Run(below) })
-	entries := cache.NewClient(cache.ClientConfig{Meta: client.Direct(service.Client, 0), Lines: queues, Here: queues.here})
+	entries := cache.NewClient(cache.ClientConfig{Meta: here, Lines: queues, Here: queues.here})
 	g.Go(func() error { return entries.Run(below) })
 	g.Go(func() error { return u.calls.Run(below) })
 	dialer := client.NewDialer(here, ways, "mount at "+host)

@@ -179,7 +179,9 @@ func (d dir) Lookup(ctx context.Context, name string) (procfs.Node, error) {
 		return dir{d.root, d.bucket, path + "/"}, nil
 	}
 	v := value{d.root, d.bucket, path}
-	if _, err := v.stat(ctx); err != nil {
+	// What may be there is: who removes it must not be told that it is gone. Reading it is
+	// a miss.
+	if _, err := v.stat(ctx); err != nil && !errors.Is(err, meta.HostDown) {
 		return nil, err
 	}
 	return v, nil

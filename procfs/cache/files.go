@@ -113,7 +113,7 @@ func (f file) control(ctx context.Context, line string) error {
 	case "max":
 		var max int64
 		if word != "none" {
-			max, err = procfs.Size(word)
+			max, err = meta.ParseSize(word)
 		}
 		req.Max = &max
 	case "ttl":

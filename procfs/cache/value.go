@@ -28,9 +28,11 @@ func (v value) info(ctx context.Context, e entries.Entry) (procfs.Info, error) {
 	}, err
 }
 
+// Stat says nothing of whether there is an entry: Lookup has, and who opens one to write
+// that went since then makes it anew.
 func (v value) Stat(ctx context.Context) (procfs.Info, error) {
 	e, err := v.stat(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, meta.NotExist) {
 		return procfs.Info{}, err
 	}
 	return v.info(ctx, e)
@@ -38,7 +40,9 @@ func (v value) Stat(ctx context.Context) (procfs.Info, error) {
 
 func (v value) Truncatable() {}
 
+// Open opens an entry. It may have gone since it was looked up: who writes makes it.
 func (v value) Open(ctx context.Context, how procfs.Open) (procfs.Handle, error) {
+	how.Create = how.Create || how.Write
 	return v.object().Open(ctx, how)
 }
 
