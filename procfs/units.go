@@ -2,7 +2,6 @@ package procfs
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -34,18 +33,3 @@ func Duration(text string) (time.Duration, error) {
 // maxDuration is some hundred years less than what a time.Duration holds, so that
 // adding one to a time of this century does not overflow.
 const maxDuration = 100 * 365 * 24 * time.Hour
-
-// Size reads a number of bytes, as in `512`, `64k`, `10m`, `1g`.
-func Size(text string) (int64, error) {
-	number, shift := text, 0
-	for i, unit := range []string{"k", "m", "g", "t"} {
-		if short, ok := strings.CutSuffix(text, unit); ok {
-			number, shift = short, 10*(i+1)
-		}
-	}
-	n, err := strconv.ParseUint(number, 10, 63)
-	if err != nil || n > math.MaxInt64>>shift {
-		return 0, fmt.Errorf("%q is not a size such as 10m: %w", text, meta.Invalid)
-	}
-	return int64(n) << shift, nil
-}

@@ -84,7 +84,7 @@ func (m *Machine) holdOnce(ctx context.Context) error {
 	})
 	c, err := newCaching(filepath.Join(m.data.path, "cache"), cache.Config{
 		Session: info.ID, Node: m.data.node, Addr: m.cfg.Listen, Meta: caller, Valid: keeper.Valid, Lines: m.holders,
-	})
+	}, h, m.members())
 	if err != nil {
 		return err
 	}
@@ -174,12 +174,13 @@ func (h *holders) close() {
 // cache, in this process.
 func (e *Embedded) holdAll(id meta.SessionID) (err error) {
 	always := func() bool { return true }
-	e.holding.now.Store(metamemory.New(metamemory.Config{
-		Session: id, Node: nodeName, Addr: "-", Meta: e.meta.Session(id), Valid: always,
-	}))
-	e.caching, err = newCaching(filepath.Join(e.data.path, "cache"), cache.Config{
+	queues := metamemory.New(metamemory.Config{
 		Session: id, Node: nodeName, Addr: "-", Meta: e.meta.Session(id), Valid: always,
 	})
+	e.holding.now.Store(queues)
+	e.caching, err = newCaching(filepath.Join(e.data.path, "cache"), cache.Config{
+		Session: id, Node: nodeName, Addr: "-", Meta: e.meta.Session(id), Valid: always,
+	}, queues, client.Members{Caller: e.meta})
 	if err == nil {
 		e.holding.entries.Store(e.caching.Holder)
 	}

@@ -115,6 +115,9 @@ const (
 	// RebuildAfter is how long a store may be away before what it had is rebuilt
 	// elsewhere.
 	RebuildAfter = "rebuild-after"
+	// CacheMemory is the memory that entries of the cache and queues in memory may take
+	// together on each machine that has them.
+	CacheMemory = "cache-memory"
 )
 
 // Known is a setting that there is.
@@ -125,6 +128,12 @@ type Known struct {
 
 // Settings are those that there are, in order.
 var Settings = []Known{
+	{CacheMemory, "256m", func(text string) error {
+		if n, err := meta.ParseSize(text); err != nil || n < 16<<20 || n > 1<<44 {
+			return fmt.Errorf("%.40q is not a size from 16m to 16t: %w", text, meta.Invalid)
+		}
+		return nil
+	}},
 	{RebuildAfter, "10m0s", func(text string) error {
 		if d, err := time.ParseDuration(text); err != nil || d < 30*time.Second || d > 30*24*time.Hour {
 			return fmt.Errorf("%.40q is not a time from 30s to 720h: %w", text, meta.Invalid)

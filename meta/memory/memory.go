@@ -103,7 +103,7 @@ type Config struct {
 	Valid func() bool
 	// Line returns the way to another; nil if there are no others.
 	Line func(queue.Holder) (Line, error)
-	// Max bounds what is held; DefaultMax.
+	// Max bounds what is held, until Limit does; DefaultMax.
 	Max int64
 	Log *slog.Logger // slog.Default()
 }
@@ -114,6 +114,7 @@ type Holder struct {
 	cfg     Config
 	machine *state.Machine
 	size    atomic.Int64 // of all units, in bytes
+	max     atomic.Int64 // of size
 	spawn   chan func(context.Context)
 
 	mu     sync.Mutex
@@ -131,10 +132,19 @@ func New(c Config) *Holder {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	return &Holder{
+	h := &Holder{
 		cfg: c, machine: machine(), spawn: make(chan func(context.Context)),
 		units: make(map[uint64]*unit), had: make(map[uint64]uint64), over: make(map[meta.SessionID]bool),
 	}
+	h.max.Store(c.Max)
+	return h
+}
+
+// Limit says how much may be held from now on, in bytes, and returns how much is. What is
+// over it stays until it is taken.
+func (h *Holder) Limit(max int64) (held int64) {
+	h.max.Store(max)
+	return h.size.Load()
 }
 
 // machine has the commands of a queue in memory.
@@ -269,7 +279,7 @@ func (h *Holder) find(name string, id uint64) *unit {
 }
 
 // full reports whether nothing is to be added to what is held.
-func (h *Holder) full() bool { return h.size.Load() > h.cfg.Max }
+func (h *Holder) full() bool { return h.size.Load() > h.max.Load() }
 
 // askSessions gives back what sessions had that are over.
 func (h *Holder) askSessions(ctx context.Context) {

@@ -199,7 +199,7 @@ func TestSessionEnds(t *testing.T) {
 // What would be too much is refused, and what makes room is not.
 func TestBound(t *testing.T) {
 	w := newWorld(t, "a")
-	w.all["a"].holder.cfg.Max = 100 << 10
+	w.all["a"].holder.Limit(100 << 10)
 	c := w.client()
 	w.make(c, "q")
 	n := 0

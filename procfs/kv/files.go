@@ -95,7 +95,7 @@ func (f file) control(ctx context.Context, line string) error {
 		quota := int64(0)
 		if !none {
 			var err error
-			if quota, err = procfs.Size(words[1]); err != nil {
+			if quota, err = meta.ParseSize(words[1]); err != nil {
 				return err
 			}
 		}
