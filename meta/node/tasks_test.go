@@ -1,7 +1,9 @@
 package node
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 	"dos/meta"
 	"dos/meta/client"
 	"dos/meta/members"
+	"dos/meta/state"
 	"dos/meta/task"
 )
 
@@ -135,5 +138,87 @@ func TestTaskTime(t *testing.T) {
 	var seen uint64
 	if got := nextOrders(t, tasks, s, &seen); len(got) != 1 || got[0].ID != ids[0] || time.Now().Before(spec.At.Std()) {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A moving group has another leader at one request, which is lost before, or of which the
+// answer is lost.
+type moving struct {
+	*group
+	t     *testing.T
+	after bool
+	is    func(state.Command) bool // nil: none any more
+}
+
+func (m *moving) Do(ctx context.Context, cmd state.Command) (reply state.Reply, err error) {
+	if m.is == nil || !m.is(cmd) {
+		return m.group.Do(ctx, cmd)
+	}
+	m.is = nil
+	old := m.leader()
+	if m.after {
+		if reply, err := old.Do(ctx, cmd); err != nil || reply.Kind != 0 {
+			m.t.Errorf("%+v, %v", reply, err)
+		}
+	}
+	if err := old.Replica().Yield(ctx); err != nil {
+		m.t.Errorf("yielding: %v", err)
+	}
+	return reply, fmt.Errorf("the connection broke: %w", meta.Unavailable)
+}
+
+// Whatever step the leader is lost at, a task is there once, runs once, and ends as it ended.
+func TestTaskNewLeader(t *testing.T) {
+	m := &moving{group: startGroup(t, 3), t: t}
+	ctx := t.Context()
+	info, err := (client.Session{Caller: client.Direct(m, 0)}).Open(ctx, "test", "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tasks := client.Tasks{Caller: client.NewRemote(m, info.ID)}
+	if err := tasks.Offer(ctx, task.Offer{Node: "n1", Have: task.Resources{CPU: 2000}, Slots: 4}); err != nil {
+		t.Fatal(err)
+	}
+	var seen uint64
+	count := 0
+	for _, step := range []string{"submit", "orders", "claim", "started", "ended"} {
+		for _, after := range []bool{false, true} {
+			t.Logf("%s, after %v", step, after)
+			m.after = after
+			arm := func(now string, op state.Op) {
+				if now == step {
+					m.is = func(cmd state.Command) bool { return cmd.Op == op }
+				}
+			}
+			arm("submit", task.OpSubmit)
+			ids, err := tasks.Submit(ctx, task.Owner{UID: 5}, newTask(t, ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			count++
+			arm("orders", task.OpOrders)
+			attempts := nextOrders(t, tasks, info.ID, &seen)
+			if len(attempts) != 1 || attempts[0].ID != ids[0] {
+				t.Fatalf("%+v, want one of %v", attempts, ids[0])
+			}
+			for _, one := range []task.Report{{What: task.Claim}, {What: task.Started}, {What: task.Ended, Exit: &task.Exit{Code: count}}} {
+				arm(map[task.What]string{task.Claim: "claim", task.Started: "started", task.Ended: "ended"}[one.What], task.OpReport)
+				one.ID, one.Token = ids[0], attempts[0].Token
+				each, err := tasks.Report(ctx, one)
+				if err != nil || errors.Join(each...) != nil {
+					t.Fatal(one.What, each, err)
+				}
+			}
+			got, err := tasks.Wait(ctx, ids[0])
+			if err != nil || got.State != task.Failed || got.Exit.Status() != count || got.Attempt != 1 || len(got.Past) != 1 {
+				t.Errorf("%+v, %v", got, err)
+			}
+			if m.is != nil {
+				t.Error("the leader was not lost")
+			}
+		}
+	}
+	if got, err := tasks.Status(ctx); err != nil || got.Counts[task.Failed] != int64(count) || got.Counts[task.Running]+got.Counts[task.Pending] != 0 {
+		t.Errorf("of %d tasks there are %v, %v", count, got, err)
 	}
 }
