@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"dos/meta/client"
 	"dos/meta/task"
 )
 
@@ -22,6 +23,9 @@ const (
 	runnerUp = 5 * time.Second
 	// runnerPause is between the start of a runner and the next one, if it does not stay.
 	runnerPause = 2 * time.Second
+	// runnerHangs is for how long a runner may not beat until it is killed: by then its session is
+	// over, and its tasks' hour has come, so another can have them.
+	runnerHangs = client.SessionTTL + 5*time.Second
 	// runnerLogMax is when the log of runners is begun anew, in bytes.
 	runnerLogMax = 4 << 20
 )
@@ -58,12 +62,13 @@ func beginRunner(ctx context.Context, c runnerConfig) (leave func()) {
 
 // keepRunner has a runner run until ctx ends: the one that a process before this one
 // started, if it is there, else a new one. Those of other versions and configurations
-// are told to end with their last task.
+// are told to end with their last task. One that stands still is killed.
 func keepRunner(ctx context.Context, c runnerConfig) error {
 	if err := os.MkdirAll(c.dir(), 0o700); err != nil {
 		return err
 	}
 	told := make(map[string]bool)
+	beats := make(beats)
 	var last time.Time
 	for {
 		others, err := runDirs(c)
@@ -74,6 +79,12 @@ func keepRunner(ctx context.Context, c runnerConfig) error {
 			if !told[dir] {
 				told[dir] = true
 				tellRunner(dir, syscall.SIGHUP)
+			}
+		}
+		for _, dir := range append(others, c.dir()) {
+			if beats.hangs(dir) {
+				slog.Error("node: a runner of the machine's tasks stands still, and is killed", "dir", dir)
+				tellRunner(dir, syscall.SIGKILL)
 			}
 		}
 		lock, err := takeRunDir(c.dir())
@@ -97,6 +108,31 @@ func keepRunner(ctx context.Context, c runnerConfig) error {
 			return nil
 		}
 	}
+}
+
+// beats are what was seen of runners, by their folders.
+type beats map[string]*beat
+
+type beat struct {
+	at    time.Time // of the runner
+	polls int       // since that was another
+}
+
+// hangs is asked at each poll, and says whether a runner has not beaten for as many as
+// runnerHangs has: a time in which this process stood still too does not count.
+func (b beats) hangs(dir string) bool {
+	info, err := os.Stat(lockFile(dir))
+	if err != nil || !heldRunDir(dir) {
+		delete(b, dir)
+		return false
+	}
+	seen := b[dir]
+	if seen == nil || !seen.at.Equal(info.ModTime()) {
+		b[dir] = &beat{at: info.ModTime()}
+		return false
+	}
+	seen.polls++
+	return seen.polls > int(runnerHangs/runnerPoll)
 }
 
 // startRunner starts a runner, and returns when it is there. It does not end with
@@ -145,7 +181,7 @@ func startRunner(ctx context.Context, c runnerConfig) error {
 
 // heldRunDir reports whether a runner has a folder.
 func heldRunDir(dir string) bool {
-	lock, err := os.Open(filepath.Join(dir, "lock"))
+	lock, err := os.Open(lockFile(dir))
 	if err != nil {
 		return false
 	}
@@ -155,7 +191,7 @@ func heldRunDir(dir string) bool {
 
 // tellRunner sends the runner of a folder a signal, if there is one.
 func tellRunner(dir string, sig syscall.Signal) {
-	lock, err := os.Open(filepath.Join(dir, "lock"))
+	lock, err := os.Open(lockFile(dir))
 	if err != nil {
 		return
 	}

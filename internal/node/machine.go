@@ -390,7 +390,7 @@ func (m *Machine) state(ctx context.Context) nodes.Node {
 	n := nodes.Node{
 		Name: m.data.node, State: cluster.Up, Addr: m.cfg.Listen, Zone: m.cfg.Zone, Roles: m.cfg.Roles, Version: Version(),
 		Since: meta.At(m.started), Seen: now, Now: now,
-		Charge: m.charge.Load() != nil, Damaged: m.damage.list(),
+		Charge: m.charge.Load() != nil, Damaged: m.damage.list(), Lacks: lacking(m.data.path),
 	}
 	n.Load, n.Memory = loadAndMemory()
 	if s := m.stores.Load(); s != nil {

@@ -175,7 +175,7 @@ func (f *front) serve(ctx, running context.Context, c MountConfig) error {
 		if err != nil {
 			return err
 		}
-		cfg.Special.Mount("tasks", tasks.New(all, tasktree.New(tasktree.Config{FS: f.tree, Mount: resolve(point), Near: f.near})))
+		cfg.Special.Mount("tasks", tasks.New(all, tasktree.New(tasktree.Config{FS: f.tree, Mount: resolve(point), Near: f.near}), owner))
 	}
 	server, err := fuse.Mount(ctx, cfg)
 	if err != nil {

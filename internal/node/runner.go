@@ -32,8 +32,9 @@ import (
 // configuration:
 //
 //	run/log          what runners said
-//	run/KEY/lock     flock(2) while it runs: "process 1234"
+//	run/KEY/lock     flock(2) while it runs: "process 1234"; it is changed every second: a beat
 //	run/KEY/session  the number of its session
+//	run/KEY/lacks    what it has no cgroups for (package run), and why; empty if it has all
 //	run/KEY/*.task   of package run: what runs
 //
 // It is told by signals: HUP to claim no more and end with its last task, USR1
@@ -78,9 +79,11 @@ func runsDir(data string) string { return filepath.Join(data, "run") }
 
 func (c runnerConfig) dir() string { return filepath.Join(runsDir(c.Data), keyOf(c.text())) }
 
+func lockFile(dir string) string { return filepath.Join(dir, "lock") }
+
 // takeRunDir takes a runner's folder; nil if another process has it.
 func takeRunDir(dir string) (*os.File, error) {
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	lock, err := os.OpenFile(lockFile(dir), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -122,8 +125,8 @@ func runRunner(text string) error {
 	if err != nil {
 		return err
 	}
-	if lacks := host.Lacks(); lacks != "" {
-		slog.Warn("runner: no cgroups for this: memory and processes are limited one by one, cpu is not", "lacks", lacks)
+	if err := os.WriteFile(lacksFile(c.dir()), []byte(host.Lacks()), 0o600); err != nil {
+		return err
 	}
 	r := &runner{cfg: c, host: host, old: append(old, sessionIn(c.dir()))}
 	g, ctx := errgroup.WithContext(ctx)
@@ -180,6 +183,22 @@ func sessionIn(dir string) (id meta.SessionID) {
 	return id
 }
 
+func lacksFile(dir string) string { return filepath.Join(dir, "lacks") }
+
+// lacking is what the runners of a data directory have no cgroups for, and why.
+func lacking(data string) string {
+	dirs, err := runDirs(runnerConfig{Data: data})
+	if err != nil {
+		return "" // there was no runner yet
+	}
+	for _, dir := range dirs {
+		if text, err := os.ReadFile(lacksFile(dir)); err == nil && len(text) > 0 && heldRunDir(dir) {
+			return string(text)
+		}
+	}
+	return ""
+}
+
 // runDirs lists the folders of other runners than c's.
 func runDirs(c runnerConfig) (dirs []string, err error) {
 	list, err := os.ReadDir(runsDir(c.Data))
@@ -223,7 +242,10 @@ func (r *runner) obey(ctx context.Context, signals <-chan os.Signal) error {
 			case sig != syscall.SIGUSR1 || r.now.tasks() == 0:
 				return errLeaves
 			}
-		case <-tick.C:
+		case now := <-tick.C:
+			if err := os.Chtimes(lockFile(r.cfg.dir()), time.Time{}, now); err != nil {
+				slog.Warn("runner: its machine may think that it stands still", "err", err)
+			}
 			if admin.Reachable(filepath.Join(r.cfg.Data, "sock")) == nil {
 				seen = boottime.Now()
 			} else if boottime.Now()-seen > orphanWait && r.now.tasks() == 0 {

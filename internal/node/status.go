@@ -23,6 +23,7 @@ func (e *Embedded) Status(ctx context.Context) (cluster.Status, error) {
 		Meta:   cluster.Metadata{Leader: member.Leader, Members: len(member.Members), Alive: 1, Term: member.Term, Applied: member.Applied},
 		Stores: e.stores.status(),
 		Dirty:  e.tree.Dirty(),
+		Lacks:  lacking(e.data.path),
 	}
 	records, corrupt, finished := e.stores.scrubbed()
 	s.Scrub = cluster.Scrub{Done: records, Total: shards(s.Stores), Bad: corrupt}
@@ -75,7 +76,7 @@ func (e *Embedded) Node(ctx context.Context, name string) (nodes.Node, error) {
 	now := meta.At(time.Now())
 	n := nodes.Node{
 		Name: nodeName, State: "up", Roles: []string{"meta", "chunk", "mount"}, Version: Version(),
-		Since: meta.At(e.started), Seen: now, Now: now,
+		Since: meta.At(e.started), Seen: now, Now: now, Lacks: lacking(e.data.path),
 	}
 	n.Load, n.Memory = loadAndMemory()
 	n.Disks = e.stores.disks()

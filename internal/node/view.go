@@ -171,7 +171,7 @@ func (v view) summary(ctx context.Context) []cluster.Machine {
 	for _, known := range v.fleet.Map().Nodes {
 		one := cluster.Machine{Name: known.Name, Addr: known.Addr, Zone: known.Zone, Roles: known.Roles, State: cluster.Down, Draining: known.Drain}
 		if n, err := v.Node(ctx, known.Name); err == nil {
-			one.State, one.Version, one.Since, one.Seen = n.State, n.Version, n.Since, n.Seen
+			one.State, one.Version, one.Since, one.Seen, one.Lacks = n.State, n.Version, n.Since, n.Seen, n.Lacks
 		}
 		list = append(list, one)
 	}

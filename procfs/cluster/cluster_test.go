@@ -95,10 +95,13 @@ func cases() map[string]Status {
 	emptying.Machines = append(emptying.Machines, Machine{Name: "d", Addr: "10.0.0.4:7600", Roles: []string{"chunk"}, State: Up, Draining: true, Left: 12})
 	emptying.Stores = append(emptying.Stores, Store{ID: 4, Node: "d", Path: "/srv/dos/chunk/0", State: Up, Used: 1 << 20, Free: 1 << 30, Shards: 14})
 
+	bare := three()
+	bare.Machines[1].Lacks = "cpu memory (cgroup: permission denied)"
+
 	full := three()
 	full.Stores[1].Free = 100 << 20
 
-	return map[string]Status{
+	return map[string]Status{"bare": bare,
 		"full": full, "fine": fine(), "repairing": repairing, "lost": lost, "leaderless": leaderless, "empty": empty,
 		"three": three(), "down": down, "first": first, "emptying": emptying,
 	}

@@ -26,6 +26,8 @@ type Machine struct {
 	Out      bool      `json:"out,omitempty"`      // it was away for too long: that is being done, or was
 	Draining bool      `json:"draining,omitempty"` // it is to be emptied
 	Left     int64     `json:"left,omitempty"`     // shards that are still on it, while it is Draining or Out
+
+	Lacks string `json:"lacks,omitempty"` // what of a task's limits no cgroup holds it to there, and why
 }
 
 // What a machine can be of the metadata.
@@ -159,4 +161,18 @@ func (s Status) MachineTable() string {
 	}
 	w.Flush() //nolint:errcheck // a Builder takes everything
 	return b.String()
+}
+
+// lacks says which machines do not hold tasks to all of their limits.
+func (s Status) lacks() (list []string) {
+	say := func(machine, lacks string) {
+		if lacks != "" {
+			list = append(list, "not held to all limits"+on(machine)+": no cgroups for "+strings.Join(strings.Fields(lacks), " "))
+		}
+	}
+	say("", s.Lacks)
+	for _, m := range s.Machines {
+		say(m.Name, m.Lacks)
+	}
+	return list
 }

@@ -41,6 +41,9 @@ func (s Status) Screen() string {
 		row("data", "%s: %d full, %d short, %d degraded, %d endangered, %d lost; new ones are written %s",
 			count(r.Total(), "stripe"), r.Full, r.Short, r.Degraded, r.Endangered, r.Lost, s.writing())
 	}
+	for _, lacks := range s.lacks() {
+		row("tasks", "%s", lacks)
+	}
 	row("stores", "%d, %d up", len(s.Stores), s.stores(Up))
 	row("space", "%s", s.space())
 	row("metadata", "%s", s.Meta.sentence(len(s.Machines) > 0))

@@ -31,6 +31,7 @@ type Status struct {
 	Scrub    Scrub      `json:"scrub"`
 	Fold     Fold       `json:"fold"`
 	Garbage  Garbage    `json:"garbage"`
+	Lacks    string     `json:"lacks,omitempty"` // as Machine's, of an embedded cluster
 }
 
 // Redundancy counts stripes by how much more they can lose. Each is in one of

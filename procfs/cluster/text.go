@@ -53,6 +53,9 @@ func (s Status) Text() string {
 	t.add("fold", "waiting %d done %d", s.Fold.Waiting, s.Fold.Done)
 	t.add("garbage", "stripes %d bytes %d %s", s.Garbage.Stripes, s.Garbage.Bytes, Size(s.Garbage.Bytes))
 
+	for _, lacks := range s.lacks() {
+		t.add("tasks", "%s", lacks)
+	}
 	t.size("capacity", s.Capacity)
 	t.size("free", s.Free)
 	t.size("used", s.Used)

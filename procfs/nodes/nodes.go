@@ -224,7 +224,7 @@ func (j join) Open(ctx context.Context, how procfs.Open) (procfs.Handle, error) 
 var manual = procfs.Help{
 	About: "/dos/nodes: one directory a node (a machine that runs dos).",
 	Topics: []procfs.Topic{
-		{Name: "N/status", Text: "what it is and whether it answers: health is alive, suspect (it has not answered for\nsome seconds), dead, held (no task starts there) or draining; stale is how old the rest is", Examples: []string{"grep . /dos/nodes/*/status"}},
+		{Name: "N/status", Text: "what it is and whether it answers: health is alive, suspect (it has not answered for\nsome seconds), dead, held (no task starts there) or draining; stale is how old the rest is;\nlacks is for what of a task the machine has no cgroups: memory and the number of processes are\nlimited process by process then, and cpu is not", Examples: []string{"grep . /dos/nodes/*/status"}},
 		{Name: "N/capacity", Text: "bytes that its stores hold in all, can still take, have used", Examples: []string{"awk '/^free/ { print FILENAME, $2 }' /dos/nodes/*/capacity"}},
 		{Name: "N/load", Text: "load averages over 1, 5 and 15 minutes, runnable and all threads", Examples: []string{"head -1 /dos/nodes/*/load"}},
 		{Name: "N/memory", Text: "bytes of the machine, and of dos on it", Examples: []string{"cat /dos/nodes/*/memory"}},

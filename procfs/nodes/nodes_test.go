@@ -29,6 +29,8 @@ var sample = Node{
 }
 
 func TestTexts(t *testing.T) {
+	bare := sample
+	bare.Lacks = "cpu (no\ncgroup)"
 	stale := sample
 	stale.State, stale.Now = "down", meta.At(start.Add(2*time.Hour))
 	for _, c := range []struct {
@@ -38,6 +40,7 @@ func TestTexts(t *testing.T) {
 	}{
 		{"status", sample, "name n1\nstate up\nhealth alive\nroles meta chunk\naddr 10.0.0.1:7000\nzone a\nversion v1.2\nstarted 2026-03-01T12:00:00Z\nup 5400 1h30m0s\n"},
 		{"status", stale, "name n1\nstate down\nhealth dead\nstale 30m0s\nroles meta chunk\naddr 10.0.0.1:7000\nzone a\nversion v1.2\nstarted 2026-03-01T12:00:00Z\nup 5400 1h30m0s\n"},
+		{"status", bare, "name n1\nstate up\nhealth alive\nroles meta chunk\nlacks cpu (no cgroup)\naddr 10.0.0.1:7000\nzone a\nversion v1.2\nstarted 2026-03-01T12:00:00Z\nup 5400 1h30m0s\n"},
 		{"capacity", sample, "capacity 1000\nfree 600\nused 400\nshards 7\nstores 2\n"},
 		{"load", sample, "load 0.25 1.00 12.50\nrunning 2\nthreads 80\ncpus 4\n"},
 		{"memory", sample, "total 8589934592\nfree 1073741824\navailable 4294967296\ndos.resident 209715200\n"},

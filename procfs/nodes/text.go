@@ -32,6 +32,8 @@ type Node struct {
 	Draining bool              `json:"draining,omitempty"`
 	Held     bool              `json:"held,omitempty"` // no task starts there
 	Why      string            `json:"why,omitempty"`  // it is drained or held
+	// Lacks is what of a task's limits no cgroup of the machine holds it to, and why; empty: all are held.
+	Lacks string `json:"lacks,omitempty"`
 	// Charge says that it does the cluster's upkeep at the moment.
 	Charge bool `json:"charge,omitempty"`
 	// Damaged are shards that were found damaged of late, for whoever is in charge
@@ -149,6 +151,9 @@ func (n Node) StatusText() string {
 		fmt.Fprintf(&b, "stale %s\n", old.Round(time.Second))
 	}
 	fmt.Fprintf(&b, "roles %s\n", strings.Join(n.Roles, " "))
+	if n.Lacks != "" {
+		fmt.Fprintf(&b, "lacks %s\n", oneLine(n.Lacks))
+	}
 	if n.Addr != "" {
 		fmt.Fprintf(&b, "addr %s\n", n.Addr)
 	}

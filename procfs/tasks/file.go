@@ -22,8 +22,12 @@ type kind struct {
 	stream Stream                   // instead of either
 }
 
-func (k kind) info(t task.Task) procfs.Info {
-	return procfs.Info{Name: k.name, Mode: meta.TypeFile | k.mode, UID: t.Owner.UID, GID: t.Owner.GID, Mtime: changed(t)}
+func (r *room) info(k kind, t task.Task) procfs.Info {
+	mode := k.mode
+	if (k.stream != "" || k.name == string(Stdin)) && r.runs(t.Owner.UID) {
+		mode = 0o600 // the runner passes them on, through the mount, and has no more rights
+	}
+	return procfs.Info{Name: k.name, Mode: meta.TypeFile | mode, UID: t.Owner.UID, GID: t.Owner.GID, Mtime: changed(t)}
 }
 
 var kinds = []kind{
@@ -66,7 +70,7 @@ func (f file) Stat(ctx context.Context) (procfs.Info, error) {
 		return procfs.Info{}, err
 	}
 	k, _ := f.kind()
-	info := k.info(t)
+	info := f.info(k, t)
 	switch {
 	case k.stream != "":
 		var when meta.Time
@@ -97,7 +101,7 @@ func (f file) Open(ctx context.Context, how procfs.Open) (procfs.Handle, error) 
 	if k.text != nil {
 		return procfs.OpenText(how, k.text(t))
 	}
-	if how.Write && how.Caller.UID != 0 {
+	if how.Write && how.Caller.UID != 0 && !f.runs(how.Caller.UID) {
 		return nil, fmt.Errorf("%s is written by the task: %w", f.name, meta.Permission)
 	}
 	return f.host.Open(ctx, f.id, k.stream, t.Owner, how)

@@ -21,8 +21,8 @@ const stdinEvery = 50 * time.Millisecond
 
 // openStdin is a pipe into the task: what is written is kept until the task reads it,
 // wherever it runs, and when the writer closes, its end is reached. Its mode lets only
-// root read it, who passes it on to the task: whoever reads waits for more, or reads
-// nothing if the task has no such pipe.
+// who runs tasks read it, who passes it on to the task: whoever reads waits for more, or
+// reads nothing if the task has no such pipe.
 func openStdin(ctx context.Context, f file, how procfs.Open) (procfs.Handle, error) {
 	t, err := f.now(ctx)
 	switch {

@@ -72,12 +72,17 @@ const (
 
 // A room is the directory, of one mount.
 type room struct {
-	tasks Tasks
-	host  Host
+	tasks  Tasks
+	host   Host
+	runner uint32
 }
 
-// New returns the directory.
-func New(t Tasks, h Host) procfs.Dir { return root{&room{t, h}} }
+// New returns the directory. runner is the user who runs tasks: root, or else the only one
+// whose tasks run.
+func New(t Tasks, h Host, runner uint32) procfs.Dir { return root{&room{t, h, runner}} }
+
+// runs reports whether a user without root's rights runs tasks.
+func (r *room) runs(uid uint32) bool { return uid != 0 && uid == r.runner }
 
 // The nodes of this directory are comparable values, so that the same thing has the
 // same inode number each time it is looked up.
@@ -264,7 +269,7 @@ func (j job) Entries(ctx context.Context) iter.Seq2[procfs.Info, error] {
 			return
 		}
 		for _, k := range kinds {
-			if k.listed && !yield(k.info(t), nil) {
+			if k.listed && !yield(j.info(k, t), nil) {
 				return
 			}
 		}

@@ -40,7 +40,7 @@ func TestNew(t *testing.T) {
 		{"nothing, read", true, nil, true, []procfs.Closer{closing}, nil},
 	} {
 		f := newFake()
-		h := open(t, New(f, f), "new", procfs.Open{Read: c.read, Write: true, Caller: user})
+		h := open(t, New(f, f, 0), "new", procfs.Open{Read: c.read, Write: true, Caller: user})
 		for _, w := range c.writes {
 			if n, err := h.WriteAt(t.Context(), []byte(w), 0); n != len(w) || err != nil {
 				t.Fatalf("%s: %d, %v", c.name, n, err)
@@ -85,7 +85,7 @@ func TestNew(t *testing.T) {
 // What is wrong is refused in the write that says it, and nothing is submitted.
 func TestNewWrong(t *testing.T) {
 	f := newFake()
-	dir := New(f, f)
+	dir := New(f, f, 0)
 	for _, c := range []struct {
 		name string
 		text string
@@ -134,7 +134,7 @@ func TestSpec(t *testing.T) {
 	f := newFake()
 	f.queues = append(f.queues, task.Queue{Name: "night"})
 	f.list = append(f.list, task.Task{ID: task.ID{Job: 1}, State: task.Done}, task.Task{ID: task.ID{Job: 2}, State: task.Done})
-	dir := New(f, f)
+	dir := New(f, f, 0)
 	script := "#DOS cpu=0.5 mem=1g gpu=2 res=lic:3 label=ssd,zone=a node=n prio=-3 after=ok:1,any:2 array=0-4,7%2 at=2030-01-02T03:04:05Z timeout=90s retries=2 name=x queue=night cwd=/dos/a stdin=f env='A=1 2' near=g hold\necho hi\n"
 	submit := func(text string) task.Spec {
 		h := open(t, dir, "new", procfs.Open{Read: true, Write: true, Caller: user})
@@ -153,7 +153,7 @@ func TestSpec(t *testing.T) {
 
 func TestBatch(t *testing.T) {
 	f := newFake()
-	h := open(t, New(f, f), "batch", procfs.Open{Write: true, Caller: user})
+	h := open(t, New(f, f, 0), "batch", procfs.Open{Write: true, Caller: user})
 	if n, err := h.WriteAt(t.Context(), []byte("a\nb\n# no\n\nc\n"), 0); n != 12 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
@@ -180,7 +180,7 @@ func TestFiles(t *testing.T) {
 	}
 	f.specs[task.ID{Job: 1}] = task.Spec{Script: []byte("exit 3\n")}
 	f.data[key(task.ID{Job: 1}, Stdout)] = []byte("hello\n")
-	dir := New(f, f)
+	dir := New(f, f, 0)
 	if got, want := names(t, dir), []string{"new", "batch", "status", "by-state", "by-node", "by-name", "by-user", "queues", "help", "1", "2", "3_4"}; !slices.Equal(got, want) {
 		t.Errorf("entries %q, want %q", got, want)
 	}
@@ -217,6 +217,14 @@ func TestFiles(t *testing.T) {
 	if _, err := find(t, dir, "1/stdout").(procfs.File).Open(t.Context(), procfs.Open{Write: true, Caller: user}); !errors.Is(err, meta.Permission) {
 		t.Errorf("writing to stdout: %v", err)
 	}
+	// Who runs tasks without root's rights writes what its own say, and nobody else's.
+	for uid, allowed := range map[uint32]bool{7: true, 8: false} {
+		out := find(t, New(f, f, uid), "1/stdout").(procfs.File)
+		_, err := out.Open(t.Context(), procfs.Open{Write: true, Caller: procfs.Caller{UID: 7}})
+		if info, e := out.Stat(t.Context()); e != nil || (err == nil) != allowed || (info.Mode&0o200 != 0) != allowed {
+			t.Errorf("run by %d: mode %o, %v, writing: %v", uid, info.Mode, e, err)
+		}
+	}
 	for _, name := range []string{"4", "01", "3", "x", ".x", "1_0"} {
 		if _, err := dir.Lookup(t.Context(), name); !errors.Is(err, meta.NotExist) {
 			t.Errorf("%s: %v", name, err)
@@ -235,7 +243,7 @@ func TestFiles(t *testing.T) {
 	}
 	for _, path := range []string{"by-user/8", "by-name/b", "by-node/n2", "by-state/fine", "by-state/done/1"} {
 		dir, name := path[:strings.LastIndexByte(path, '/')], path[strings.LastIndexByte(path, '/')+1:]
-		if _, err := find(t, New(f, f), dir).(procfs.Dir).Lookup(t.Context(), name); !errors.Is(err, meta.NotExist) {
+		if _, err := find(t, New(f, f, 0), dir).(procfs.Dir).Lookup(t.Context(), name); !errors.Is(err, meta.NotExist) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -258,7 +266,7 @@ func TestControl(t *testing.T) {
 	} {
 		f := newFake()
 		f.list = []task.Task{{ID: task.ID{Job: 1}, State: task.Running, Owner: task.Owner{UID: 7}}}
-		h := open(t, New(f, f), "1/ctl", procfs.Open{Write: true, Caller: user})
+		h := open(t, New(f, f, 0), "1/ctl", procfs.Open{Write: true, Caller: user})
 		_, err := h.WriteAt(t.Context(), []byte(line+"\n"), 0)
 		if got := strings.Join(f.did, ";"); got != want || (want == "") != errors.Is(err, meta.Invalid) {
 			t.Errorf("%s did %q, %v, want %q", line, got, err, want)
@@ -270,7 +278,7 @@ func TestWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		f.list = []task.Task{{ID: task.ID{Job: 1}, Version: 1, State: task.Running}}
-		dir := New(f, f)
+		dir := New(f, f, 0)
 		if _, err := find(t, dir, "1/wait@0").(procfs.File).Open(t.Context(), procfs.Open{Read: true}); !errors.Is(err, meta.WouldWait) {
 			t.Errorf("wait@0: %v", err)
 		}
@@ -294,7 +302,7 @@ func TestEvents(t *testing.T) {
 	one, two := task.ID{Job: 1}, task.ID{Job: 2}
 	f.list = []task.Task{{ID: one, State: task.Done}, {ID: two, State: task.Running}}
 	f.events = []task.Event{{Seq: 4, ID: one, State: task.Pending}, {Seq: 5, ID: two, State: task.Running}, {Seq: 6, ID: one, State: task.Done, Node: "n1", Text: "a\nb"}}
-	dir := New(f, f)
+	dir := New(f, f, 0)
 	if got, want := read(t, dir, "1/events"), "4 1970-01-01T00:00:00Z 1 pending\n6 1970-01-01T00:00:00Z 1 done node n1 a b\n"; got != want {
 		t.Errorf("events of 1: %q, want %q", got, want)
 	}
@@ -316,7 +324,7 @@ func TestStdin(t *testing.T) {
 		f.list = []task.Task{{ID: task.ID{Job: 1}, State: task.Running, Owner: task.Owner{UID: 7}}, {ID: task.ID{Job: 2}, State: task.Running}}
 		f.specs[task.ID{Job: 1}] = task.Spec{Stdin: StdinPipe}
 		f.specs[task.ID{Job: 2}] = task.Spec{}
-		dir := New(f, f)
+		dir := New(f, f, 0)
 		if _, err := find(t, dir, "2/stdin").(procfs.File).Open(t.Context(), procfs.Open{Write: true, Caller: user}); !errors.Is(err, meta.Canceled) {
 			t.Errorf("the stdin of a task that has none: %v", err)
 		}
@@ -359,7 +367,7 @@ func TestStdin(t *testing.T) {
 
 func TestPartitions(t *testing.T) {
 	f := newFake()
-	dir := New(f, f)
+	dir := New(f, f, 0)
 	parts := find(t, dir, "queues").(interface {
 		procfs.Dir
 		procfs.Creator

@@ -219,8 +219,8 @@ func TestRunnerKilled(t *testing.T) {
 	finish(t, task, dir, 2)
 }
 
-// A runner that stands still has no tasks any more when their time is over, and has them
-// run again when it goes on.
+// A runner that stands still has no tasks any more when their time is over, and they run
+// again with another, in whose place it does not come back.
 func TestRunnerStopped(t *testing.T) {
 	m := start(t)
 	dir := cluster.Dir(t)
@@ -237,11 +237,10 @@ func TestRunnerStopped(t *testing.T) {
 		}
 		return nil
 	})
-	awaitField(t, task, "state", "pending", sessionTime+soon)
-	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
 	process(t, dir, 2)
+	if lives(pid) {
+		t.Error("the runner that stood still is there")
+	}
 	finish(t, task, dir, 2)
 }
 
@@ -259,4 +258,33 @@ func TestUnmounted(t *testing.T) {
 	m.Again(t)
 	process(t, dir, 2)
 	finish(t, task, dir, 2)
+}
+
+// Where a user has no cgroups, users and administrators see it, and tasks run.
+func TestOrdinaryUser(t *testing.T) {
+	cluster.NeedFuse(t)
+	cluster.NeedRoot(t) // to be another
+	r := cluster.RunOrdinary(t, "/bin/sh", "-c", `
+$2/dosmount --data $1/data $1/m >/dev/null & mount=$!
+until test -e $1/m/tasks/new; do sleep 0.05; done
+echo 'id -u; sleep 0.1' >$1/m/tasks/new
+cat $1/m/tasks/1/wait@30s $1/m/tasks/1/stdout
+cat $1/m/nodes/local/status
+$2/dosctl --data $1/data status
+kill $mount; wait $mount`, "sh", ordinaryDir(t), filepath.Dir(cluster.Bin("dosmount")))
+	for _, want := range []string{"0\n65534\n", "\nlacks cpu cpuacct memory pids freezer (", "not held to all limits: no cgroups for cpu "} {
+		if !strings.Contains(r.Stdout, want) {
+			t.Errorf("it lacks %q: %s\n%s", want, r.Stdout, r.Stderr)
+		}
+	}
+}
+
+// ordinaryDir is a directory of one's own for a user without rights.
+func ordinaryDir(t *testing.T) string {
+	t.Helper()
+	dir := cluster.Dir(t)
+	if err := os.Chown(dir, cluster.Nobody, cluster.Nobody); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
