@@ -38,9 +38,12 @@ import (
 	"dos/procfs/tasks"
 )
 
-// unmountWait is how long a clean stop waits for users of the mount before it
-// detaches it.
-const unmountWait = 10 * time.Second
+const (
+	// unmountWait is how long a clean stop waits for users of the mount before it
+	// detaches it, and tasksWait if tasks go on, which use it until they end.
+	unmountWait = 10 * time.Second
+	tasksWait   = time.Second
+)
 
 // MountConfig says what dosmount mounts. The zero value of an optional field
 // means the default named beside it.
@@ -206,7 +209,11 @@ func (f *front) serve(ctx, running context.Context, c MountConfig) error {
 		slog.Error("node: cannot go on", "err", broken)
 	}
 	leave() // before the tree is away
-	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), unmountWait)
+	wait := unmountWait
+	if f.runner != nil && heldRunDir(f.runner.dir()) {
+		wait = tasksWait
+	}
+	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
 	defer cancel()
 	err = server.Unmount(deadline)
 	if errors.Is(err, fuse.ErrBusy) { // what it has is stored all the same

@@ -5,7 +5,7 @@ import "dos/procfs"
 var manual = procfs.Help{
 	About: "/dos/tasks: programs that run on the machines of the cluster.",
 	Topics: []procfs.Topic{
-		{Name: "new", Text: "one open is one task: what is written is its script. It is submitted when it is read, which\ngives its id, or closed. Text that begins with { is JSON with the same options", Examples: []string{
+		{Name: "new", Text: "one open is one task: what is written is its script. It is submitted when it is read, which\ngives its id, or closed. Text that begins with { is JSON with the same options,\nand #DOS lines of the script in it mean nothing", Examples: []string{
 			"echo 'echo hello' >/dos/tasks/new",
 			"exec 3<>/dos/tasks/new; echo 'echo from $(hostname)' >&3; read -r id <&3; exec 3>&-\ncat /dos/tasks/$id/wait; cat /dos/tasks/$id/stdout",
 			"exec 3<>/dos/tasks/new; printf '#DOS array=0-2 name=count\\necho $DOS_ARRAY_INDEX\\n' >&3; read -r id <&3; exec 3>&-\ncat /dos/tasks/$id/wait; cat /dos/tasks/${id}_2/stdout",

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"dos/test/cluster"
 )
@@ -64,7 +65,11 @@ func TestRestarted(t *testing.T) {
 	its, other := running(t, c, points, task)
 	task = filepath.Join(points[other.Name], "tasks", filepath.Base(task))
 	awaitText(t, filepath.Join(task, "stdout"), "line 5\n", soon)
+	began := time.Now()
 	its.Stop(t)
+	if took := time.Since(began); took >= 10*time.Second {
+		t.Errorf("it took %v to stop while a task uses the mount", took)
+	}
 	its.Again(t)
 	awaitText(t, filepath.Join(task, "stdout"), "line 100\n", 4*soon)
 	finish(t, task, dir, 1)
