@@ -134,6 +134,7 @@ var ops = map[state.Op]trust.Rights{
 	kv.OpStage:    trust.ReadWrite,
 	kv.OpUnstage:  trust.ReadWrite,
 	kv.OpExpire:   trust.Member,
+	kv.OpUpdate:   trust.ReadWrite,
 	kv.OpTables:   trust.ReadOnly,
 	kv.OpTable:    trust.ReadOnly,
 	kv.OpGet:      trust.ReadOnly,
@@ -142,6 +143,7 @@ var ops = map[state.Op]trust.Rights{
 	kv.OpList:     trust.ReadOnly,
 	kv.OpFollow:   trust.ReadOnly,
 	kv.OpDue:      trust.ReadOnly,
+	kv.OpGets:     trust.ReadOnly,
 	txn.OpCommit:  trust.ReadWrite,
 
 	queue.OpMake:        trust.ReadWrite,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"dos/meta"
 	"dos/meta/kv"
@@ -175,4 +176,80 @@ func (k KV) Commit(ctx context.Context, steps []txn.Step) (answers []string, err
 	var reply txn.Committed
 	err = k.Caller.Call(ctx, txn.OpCommit, txn.Commit{Steps: steps}, &reply)
 	return reply.Answers, err
+}
+
+// Update does steps, in order, in one command, or, if req.Whole does not say that it
+// must be one, in as many as the answers need. A Blob in an outcome may be gone by now.
+// Each write's data of more than kv.InlineMax is put in parts first.
+func (k KV) Update(ctx context.Context, req kv.Update) (list []kv.Outcome, err error) {
+	steps := req.Steps
+	var staged []kv.Blob
+	for i, s := range steps {
+		if len(s.Data) <= kv.InlineMax || s.Do != kv.Write {
+			continue
+		}
+		if len(s.Data) > kv.ValueMax {
+			return nil, fmt.Errorf("%d bytes, at most %d: %w", len(s.Data), kv.ValueMax, meta.TooLarge)
+		}
+		b, err := k.stage(ctx, s.Data)
+		if err != nil {
+			return nil, errors.Join(err, k.unstageAll(ctx, staged))
+		}
+		if len(staged) == 0 { // the caller's steps stay as they are
+			steps = append([]kv.Step(nil), steps...)
+		}
+		steps[i].Data, steps[i].Blob = nil, b
+		staged = append(staged, *b)
+	}
+	for len(steps) > 0 {
+		req.Steps = steps
+		var reply kv.Updated
+		if err = k.Caller.Call(ctx, kv.OpUpdate, req, &reply); err != nil {
+			break
+		}
+		list = append(list, reply.Outcomes...)
+		steps = steps[len(reply.Outcomes):]
+	}
+	if err != nil || len(staged) > 0 && refusedSome(list) {
+		// What was adopted is not staged any more.
+		err = errors.Join(err, k.unstageAll(ctx, staged))
+	}
+	return list, err
+}
+
+func refusedSome(list []kv.Outcome) bool {
+	return slices.ContainsFunc(list, func(o kv.Outcome) bool { return o.Why != kv.Fine })
+}
+
+func (k KV) unstageAll(ctx context.Context, list []kv.Blob) error {
+	var errs []error
+	for _, b := range list {
+		errs = append(errs, k.unstage(ctx, b))
+	}
+	return errors.Join(errs...)
+}
+
+// Gets returns what is at each of some keys, in order, with the bytes if data says so;
+// an entry of version 0 says that there is no value.
+func (k KV) Gets(ctx context.Context, table string, keys []string, data bool) (list []kv.Entry, err error) {
+	list = make([]kv.Entry, 0, len(keys))
+	for len(keys) > 0 {
+		var reply kv.Found
+		req := kv.Gets{Table: table, Keys: keys[:min(len(keys), kv.ListMax)], Data: data}
+		if err := k.Caller.Call(ctx, kv.OpGets, req, &reply); err != nil {
+			return nil, err
+		}
+		for _, e := range reply.Entries {
+			if data && e.Blob != nil {
+				if e, err = k.Get(ctx, table, e.Key); errors.Is(err, meta.NotExist) {
+					e = kv.Entry{Key: e.Key}
+				} else if err != nil {
+					return nil, err
+				}
+			}
+			list = append(list, e)
+		}
+		keys = keys[len(reply.Entries):]
+	}
+	return list, nil
 }

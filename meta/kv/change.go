@@ -55,6 +55,13 @@ func (c *change) take(key string, old value, keepParts bool) {
 func (c *change) give(key string, v value) error {
 	if v.Expires = 0; v.TTL > 0 {
 		v.Expires = meta.At(c.tx.Now.Add(v.TTL))
+	}
+	return c.lay(key, v)
+}
+
+// lay puts a row as it is.
+func (c *change) lay(key string, v value) error {
+	if v.Expires != 0 {
 		c.tx.Set(expireKey(v.Expires, c.table.Name, key), []byte{})
 	}
 	c.tx.Set(valueKey(c.table.Name, key), state.Marshal(v))

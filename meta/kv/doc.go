@@ -26,7 +26,7 @@
 // # Time
 //
 // A value with a time to live goes when a command Expire comes whose time is late
-// enough: until then it is there, for everybody. Writing it, or touching it, begins
+// enough, or an Update of it: until then it is there, for everybody. Writing it, or touching it, begins
 // its time anew.
 //
 // # Rows
@@ -43,6 +43,8 @@
 package kv
 
 import (
+	"slices"
+
 	"dos/meta/state"
 )
 
@@ -58,10 +60,14 @@ func Register(m *state.Machine) {
 	state.Handle(m, OpStage, "kv.stage", stage)
 	state.Handle(m, OpUnstage, "kv.unstage", unstage)
 	state.Handle(m, OpExpire, "kv.expire", expire)
+	state.Handle(m, OpUpdate, "kv.update", update)
 
 	state.Adds(m, OpMake, func(Make) bool { return true })
 	state.Adds(m, OpPut, func(Put) bool { return true })
 	state.Adds(m, OpStage, func(Stage) bool { return true })
+	state.Adds(m, OpUpdate, func(req Update) bool {
+		return slices.ContainsFunc(req.Steps, func(s Step) bool { return s.Do == Write || s.Do == Add || s.Do == Append })
+	})
 
 	state.Query(m, OpTables, "kv.tables", tables)
 	state.Query(m, OpTable, "kv.table", table)
@@ -71,6 +77,7 @@ func Register(m *state.Machine) {
 	state.Query(m, OpList, "kv.list", list)
 	state.Query(m, OpFollow, "kv.follow", follow)
 	state.Query(m, OpDue, "kv.due", due)
+	state.Query(m, OpGets, "kv.gets", gets)
 }
 
 type none = struct{}

@@ -42,7 +42,9 @@ func TestGolden(t *testing.T) {
 		Set{"t", "k", &n, &n, &n, &d, true}, Rename{"t", "k", "u", "l", true}, Expired{true}, Tables{"t", 1}, TableList{nil, true},
 		Get{"t", "k", true}, Entry{"k", 1, 2, 3, 4, 5, 6, 7, 8, true, []byte("d"), &Blob{1, 2, 3}}, Part{Blob{1, 2, 3}, 4}, PartData{[]byte("d")},
 		Scan{"t", "f", "t", 1, true}, List{"t", "d", "a", 1}, Scanned{nil, true, 1}, Follow{"t", 1, 2}, Changes{nil, 1},
-		Change{1, WasPut, "t", "k", 2, 3}, Due{1},
+		Change{1, WasPut, "t", "k", 2, 3}, Due{1}, Update{"t", nil, true, 1, 2, 3}, Updated{[]Outcome{{}}},
+		Step{Append, "k", []byte("d"), &Blob{1, 2, 3}, Version, []byte("m"), 4, Sooner, More, d, 5, true, true},
+		Outcome{Parted, 1, 2, 3, []byte("d"), &Blob{1, 2, 3}, 4, 5}, Gets{"t", []string{"k"}, true}, Found{[]Entry{{}}},
 	} {
 		fmt.Fprintf(&got, "%T %x\n", v, state.Marshal(v))
 	}

@@ -19,6 +19,7 @@ const (
 	OpStage    state.Op = 0x0607 // Stage → nothing
 	OpUnstage  state.Op = 0x0608 // Blob → nothing
 	OpExpire   state.Op = 0x0609 // nothing → Expired
+	OpUpdate   state.Op = 0x060a // Update → Updated
 
 	OpTables state.Op = 0x0640 // Tables → TableList
 	OpTable  state.Op = 0x0641 // Named → Table
@@ -28,6 +29,7 @@ const (
 	OpList   state.Op = 0x0645 // List → Scanned
 	OpFollow state.Op = 0x0646 // Follow → Changes
 	OpDue    state.Op = 0x0647 // nothing → Due
+	OpGets   state.Op = 0x0648 // Gets → Found
 )
 
 // Limits of this room.
