@@ -78,3 +78,41 @@ func TestLargeValues(t *testing.T) {
 		t.Errorf("without a session: %v", err)
 	}
 }
+
+// Updates and reads of several values carry large ones among small ones.
+func TestUpdates(t *testing.T) {
+	service := metatest.NewMemory(node.Machine())
+	info, err := client.Session{Caller: client.Direct(service, 0)}.Open(t.Context(), "test", "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := client.KV{Caller: client.NewRemote(service, info.ID)}
+	if err := k.Make(t.Context(), kv.Make{Name: "t"}); err != nil {
+		t.Fatal(err)
+	}
+	large := bytes.Repeat([]byte("large"), kv.ValueMax/5)
+	steps := []kv.Step{
+		{Do: kv.Write, Key: "a", Data: []byte("1")}, {Do: kv.Write, Key: "b", Data: large},
+		{Do: kv.Write, Key: "b", Data: large, If: kv.Absent}, {Do: kv.Add, Key: "a", Number: 4},
+	}
+	for range 9 { // what they tell does not fit one answer
+		steps = append(steps, kv.Step{Do: kv.Write, Key: "c", Data: large[:40_000], Tell: true})
+	}
+	out, err := k.Update(t.Context(), kv.Update{Table: "t", Steps: steps[:4]})
+	if err != nil || len(out) != 4 || out[2].Why != kv.NotSo || out[3].Number != 5 || steps[1].Blob != nil {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	for i := 4; i < len(steps); i += 5 {
+		part := steps[i:min(len(steps), i+5)]
+		if out, err = k.Update(t.Context(), kv.Update{Table: "t", Steps: part}); err != nil || len(out) != len(part) {
+			t.Fatalf("%d outcomes, %v", len(out), err)
+		}
+	}
+	list, err := k.Gets(t.Context(), "t", []string{"a", "none", "b", "c"}, true)
+	if err != nil || len(list) != 4 || string(list[0].Data) != "5" || list[1].Version != 0 || !bytes.Equal(list[2].Data, large) || len(list[3].Data) != 40_000 {
+		t.Errorf("%d entries, %v", len(list), err)
+	}
+	if _, err := k.Update(t.Context(), kv.Update{Table: "t", Steps: []kv.Step{{Do: kv.Write, Key: "b", Data: append(large, 0, 1)}}}); !errors.Is(err, meta.TooLarge) {
+		t.Errorf("too large: %v", err)
+	}
+}

@@ -187,6 +187,7 @@ type Push struct {
 type Pushed struct {
 	IDs   []uint64 `cbor:"1,keyasint,omitempty"`
 	Queue uint64   `cbor:"2,keyasint,omitempty"` // its number
+	Ready int64    `cbor:"3,keyasint,omitempty"` // messages of the default group, before any was given to who waits
 }
 
 // Take first settles, then claims up to Max messages for the session of the command.

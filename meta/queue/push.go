@@ -73,6 +73,9 @@ func (room Room) Push(tx *state.Tx, req Push) (Pushed, error) {
 	if s := q.Settings; s.KeepBytes > 0 && q.Bytes > s.KeepBytes {
 		q.advanced = true
 	}
+	if g := q.group(""); g != nil {
+		out.Ready = g.ready()
+	}
 	w.done()
 	return out, nil
 }
