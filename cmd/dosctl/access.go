@@ -16,7 +16,7 @@ import (
 
 // accessVerbs are about who may take part.
 var accessVerbs = []verb{
-	{name: "token create", flags: []string{"node", "client", "rights", "ttl"}, run: createToken},
+	{name: "token create", flags: []string{"node", "client", "password", "rights", "ttl"}, run: createToken},
 	{name: "token list", flags: []string{"json"}, run: ask(listTokens)},
 	{name: "token delete", args: []string{"HASH"}, run: ask(deleteToken)},
 	{name: "login", args: []string{"TOKEN"}, flags: []string{"name"}, run: login},
@@ -27,16 +27,18 @@ var accessVerbs = []verb{
 
 // createToken prints the token alone, so that $(…) takes it.
 func createToken(ctx context.Context, c command) error {
-	w := admin.Wish{Node: !c.flags.client, Rights: c.flags.rights, Life: c.flags.ttl.Duration}
+	w := admin.Wish{Node: !c.flags.client && !c.flags.password, Password: c.flags.password, Rights: c.flags.rights, Life: c.flags.ttl.Duration}
 	if len(c.args) > 0 {
 		w.Name = c.args[0]
 	}
 	switch {
 	case c.flags.node && c.flags.client:
 		return wrong("token create: a token is for a machine (--node) or for who mounts and administers (--client)")
+	case c.flags.password && (c.flags.node || c.flags.client):
+		return wrong("token create: --password makes what lets programs use a port, and nobody join")
 	case w.Node && w.Rights != "":
-		return wrong("token create: --rights goes with --client")
-	case w.Rights == "" && !w.Node:
+		return wrong("token create: --rights goes with --client or --password")
+	case w.Rights == "" && !w.Node: // of a client or a password
 		w.Rights = "rw"
 	}
 	if w.Rights != "" && w.Rights != "ro" && w.Rights != "rw" && w.Rights != "admin" {

@@ -26,7 +26,7 @@ const usage = `usage: dosctl [flags] VERB …
   dump FILE           copy the metadata; restore FILE makes DIR/meta anew from it
   recover [--yes]     go on with the metadata in --data DIR when most others are lost for good
   node list | node drain|resume|remove NAME          the machines of a cluster
-  token create [NAME] [--client [--rights ro|rw|admin]] [--ttl 1h] | token list | token delete HASH
+  token create [NAME] [--client|--password [--rights ro|rw|admin]] [--ttl 1h] | token list|delete HASH
   kv get|put|del|scan|watch TABLE/KEY [--only VERSION] [--ttl 1h] [--after REVISION] | kv txn <STEPS
   queue list | queue make|remove|status|peek|inflight|log|ctl NAME [SETTING…]
   queue push|send|put NAME <TEXT | queue pop|take NAME [--wait 5s] [--follow] [-- COMMAND…]
@@ -94,7 +94,7 @@ var verbs = slices.Concat(dataVerbs, kvVerbs, lockVerbs, queueVerbs, taskVerbs, 
 
 // flags are those that go with some verbs only.
 type flags struct {
-	json, long, verify, salvage, follow, node, client, now, yes, shared bool
+	json, long, verify, salvage, follow, node, client, password, now, yes, shared bool
 
 	rights, name, wait string
 
@@ -115,6 +115,7 @@ func run(ctx context.Context, args []string, out, errout io.Writer) error {
 	set.BoolVar(&c.flags.follow, "follow", false, "")
 	set.BoolVar(&c.flags.node, "node", false, "")
 	set.BoolVar(&c.flags.client, "client", false, "")
+	set.BoolVar(&c.flags.password, "password", false, "")
 	set.BoolVar(&c.flags.now, "now", false, "")
 	set.BoolVar(&c.flags.yes, "yes", false, "")
 	set.BoolVar(&c.flags.shared, "shared", false, "")

@@ -52,6 +52,7 @@ type config struct {
 	options    []string
 	background bool
 	debug      string
+	redis      string
 }
 
 // errUsage marks what the user has to put right in the command line.
@@ -106,6 +107,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Subtree:    c.subtree,
 		Options:    options,
 		Debug:      c.debug,
+		Redis:      c.redis,
 		Tasks:      true,
 		Ready: func() {
 			if isBackground() {
@@ -132,6 +134,7 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	flags.StringSliceVarP(&c.options, "options", "o", nil, "mount options, `OPT[,OPT]`: ro, allow_other, sync, noatime, …")
 	flags.StringVar(&c.subtree, "subtree", "", "mount the directory `PATH` of the tree alone, without special directories")
 	flags.BoolVarP(&c.background, "background", "d", false, "go to the background once mounted; log to DIR/dosmount.log")
+	flags.StringVar(&c.redis, "redis", "", "speak the protocol of Redis on `HOST:PORT`, embedded; off by default (without a password only on 127.0.0.1)")
 	flags.StringVar(&c.debug, "debug", "", "serve profiles (net/http/pprof) and /metrics on `ADDR`; off by default")
 	flags.BoolVar(&version, "version", false, "print the version")
 
@@ -178,6 +181,8 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	switch {
 	case len(c.cluster) > 0 && (c.data != "" || c.code != ""):
 		return nil, errUsage{errors.New("--data and --ec are an embedded cluster's: they do not go with --cluster")}
+	case len(c.cluster) > 0 && c.redis != "":
+		return nil, errUsage{errors.New("--redis is an embedded cluster's: in others it is a flag of dosd")}
 	case len(c.cluster) == 0 && c.identity != "":
 		return nil, errUsage{errors.New("--identity goes with --cluster")}
 	}

@@ -32,12 +32,14 @@ type Wish struct {
 	Name   string        // that it must have; empty: any
 	Rights string        // of a client: ro, rw or admin
 	Life   time.Duration // zero: what is usual
+	// Password wishes for one that lets programs use the ports of other protocols.
+	Password bool
 }
 
 // A Token admits somebody once.
 type Token struct {
 	Hash    string    `json:"hash"` // of its secret, which nobody knows
-	Kind    string    `json:"kind"` // machine or client
+	Kind    string    `json:"kind"` // machine, client or password
 	Rights  string    `json:"rights"`
 	Name    string    `json:"name,omitempty"`
 	Expires meta.Time `json:"expires"`
@@ -71,7 +73,8 @@ func (h handler) access(s Access) {
 		if err != nil {
 			return nil, fmt.Errorf("life %q: %w", r.FormValue("life"), meta.Invalid)
 		}
-		return s.CreateToken(r.Context(), Wish{Node: node, Name: r.FormValue("name"), Rights: r.FormValue("rights"), Life: life})
+		password := r.FormValue("password") == "true"
+		return s.CreateToken(r.Context(), Wish{Node: node, Password: password, Name: r.FormValue("name"), Rights: r.FormValue("rights"), Life: life})
 	})
 	h.tells("GET /tokens", func(r *http.Request) (any, error) { return s.Tokens(r.Context()) })
 	h.does("POST /untoken", func(r *http.Request) error { return s.DeleteToken(r.Context(), r.FormValue("hash")) })

@@ -91,6 +91,9 @@ func (c *Client) Remove(ctx context.Context, name string) error {
 // CreateToken makes a token; this and what follows: see Access.
 func (c *Client) CreateToken(ctx context.Context, w Wish) (token string, err error) {
 	args := flag("node", w.Node)
+	if w.Password {
+		args.Set("password", "true")
+	}
 	args.Set("name", w.Name)
 	args.Set("rights", w.Rights)
 	args.Set("life", w.Life.String())

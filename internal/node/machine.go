@@ -70,6 +70,7 @@ type MachineConfig struct {
 	Resources task.Resources
 
 	Debug string // an address to serve profiles and metrics on; none
+	Redis string // an address to speak the protocol of Redis on; none
 	Ready func() // called once the machine serves
 }
 
@@ -80,6 +81,7 @@ type Machine struct {
 	keys     *trust.Keyring
 	listener net.Listener
 	port     *rpc.Port
+	redis    net.Listener   // nil without
 	dialled  rpc.Conns      // to other machines, beside the mesh's
 	meta     *metanode.Node // nil without the role, as mesh and office
 	mesh     *rpc.Mesh      // of the metadata members
@@ -150,6 +152,11 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if c.Redis != "" {
+		if m.redis, err = listenRedis(c.Redis); err != nil {
+			return nil, err
+		}
 	}
 	protos := []string{protoCalls, protoBulk, protoAdmin, protoRaft}
 	m.port = rpc.NewPort(m.listener, m.keys.ServerConfig(protos...), slog.Default(), append(protos, trust.JoinProto, trust.StandingProto)...)
@@ -233,6 +240,7 @@ func (m *Machine) work(ctx, below context.Context) error {
 	g.Go(func() error { return m.followService(running) })
 	g.Go(func() error { return m.keepIdentity(running) })
 	g.Go(func() error { return m.hold(running) })
+	g.Go(func() error { return m.serveRedis(running) })
 	if m.meta != nil {
 		g.Go(func() error { return m.meta.Run(running) })
 		g.Go(func() error { return m.office.Run(running) })
@@ -414,6 +422,9 @@ func (m *Machine) close() error {
 	errs = append(errs, m.closeMeta())
 	if m.listener != nil {
 		m.listener.Close() //nolint:errcheck // the port has closed it if it ran
+	}
+	if m.redis != nil {
+		m.redis.Close() //nolint:errcheck // likewise
 	}
 	return errors.Join(append(errs, m.data.Close())...)
 }

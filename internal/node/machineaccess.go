@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"dos/internal/admin"
 	"dos/internal/admission"
 	"dos/internal/trust"
 	"dos/meta"
 	"dos/meta/client"
-	metatrust "dos/meta/trust"
 )
 
 // machineAccess is what dosctl can ask of a machine about who may take part; it
@@ -42,6 +39,9 @@ func (a machineAccess) office(do func(office) error) error {
 func (a machineAccess) records() client.Trust { return client.Trust{Caller: a.m.service.anyone()} }
 
 func (a machineAccess) CreateToken(ctx context.Context, w admin.Wish) (string, error) {
+	if w.Password {
+		return passwords{a.records()}.create(ctx, w)
+	}
 	rights := trust.Member
 	if !w.Node {
 		var err error
@@ -58,34 +58,11 @@ func (a machineAccess) CreateToken(ctx context.Context, w admin.Wish) (string, e
 }
 
 func (a machineAccess) Tokens(ctx context.Context) ([]admin.Token, error) {
-	known, err := a.records().Tokens(ctx)
-	if err != nil {
-		return nil, err
-	}
-	list := []admin.Token{}
-	for _, t := range known {
-		list = append(list, admin.Token{
-			Hash: t.Hash, Kind: kindOf(t.Node), Rights: trust.Rights(t.Rights).String(), Name: t.Name,
-			Expires: t.Expires, Used: t.Used, By: t.By,
-		})
-	}
-	return list, nil
+	return listTokens(ctx, a.records())
 }
 
-// DeleteToken takes the beginning of a hash, if that says which.
 func (a machineAccess) DeleteToken(ctx context.Context, hash string) error {
-	known, err := a.records().Tokens(ctx)
-	if err != nil {
-		return err
-	}
-	known = slices.DeleteFunc(known, func(t metatrust.Token) bool { return !strings.HasPrefix(t.Hash, hash) })
-	switch len(known) {
-	case 0:
-		return fmt.Errorf("no token %s: %w", hash, meta.NotExist)
-	case 1:
-		return a.records().DeleteToken(ctx, known[0].Hash)
-	}
-	return fmt.Errorf("%d tokens begin with %q: %w", len(known), hash, meta.Invalid)
+	return deleteToken(ctx, a.records(), hash)
 }
 
 func (a machineAccess) Identities(ctx context.Context) ([]admin.Identity, error) {

@@ -56,6 +56,7 @@ type MountConfig struct {
 	Subtree    string // the directory that is mounted, alone; empty: the whole, with the special directories
 	Options    fuse.Options
 	Debug      string // an address to serve profiles and metrics on; none
+	Redis      string // an address to speak the protocol of Redis on, embedded; none
 	Ready      func() // called once the mount is usable
 	// Tasks has an embedded cluster run tasks. The program calls Started.
 	Tasks bool
@@ -86,6 +87,12 @@ func mountEmbedded(ctx context.Context, c MountConfig) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
+	var redis net.Listener
+	if c.Redis != "" {
+		if redis, err = listenRedis(c.Redis); err != nil {
+			return err
+		}
+	}
 
 	// What e is made of runs until the mount is gone.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -100,6 +107,9 @@ func mountEmbedded(ctx context.Context, c MountConfig) (err error) {
 		defer stop()
 		if err := e.stores.Ready(running); err != nil {
 			return err
+		}
+		if redis != nil {
+			g.Go(func() error { return e.serveRedis(running, redis) })
 		}
 		all := client.Members{Caller: e.meta}
 		f := front{
@@ -255,7 +265,7 @@ func (e *Embedded) serveAdmin(ctx context.Context) error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/rpc/", gateway.Handler(e.dialer))
-	mux.Handle("/", admin.Handler(admin.Services{Data: administration{e}, Meta: executor{e.meta, &e.holding}}))
+	mux.Handle("/", admin.Handler(admin.Services{Data: administration{e}, Meta: executor{e.meta, &e.holding}, Access: embeddedAccess{client.Trust{Caller: e.meta}}}))
 	err = serveHTTP(ctx, l, mux)
 	return errors.Join(err, remove(), os.Remove(e.data.sock()))
 }

@@ -180,12 +180,13 @@ func (k KV) Commit(ctx context.Context, steps []txn.Step) (answers []string, err
 
 // Update does steps, in order, in one command, or, if req.Whole does not say that it
 // must be one, in as many as the answers need. A Blob in an outcome may be gone by now.
-// Each write's data of more than kv.InlineMax is put in parts first.
+// What is too large for one command is put in parts first.
 func (k KV) Update(ctx context.Context, req kv.Update) (list []kv.Outcome, err error) {
 	steps := req.Steps
 	var staged []kv.Blob
+	inline := inlineOf(steps)
 	for i, s := range steps {
-		if len(s.Data) <= kv.InlineMax || s.Do != kv.Write {
+		if len(s.Data) <= inline || s.Do != kv.Write {
 			continue
 		}
 		if len(s.Data) > kv.ValueMax {
@@ -215,6 +216,19 @@ func (k KV) Update(ctx context.Context, req kv.Update) (list []kv.Outcome, err e
 		err = errors.Join(err, k.unstageAll(ctx, staged))
 	}
 	return list, err
+}
+
+// inlineOf is how large the data of a step may be that one command carries with the
+// others: half of the room is for the keys.
+func inlineOf(steps []kv.Step) int {
+	size := 0
+	for _, s := range steps {
+		size += len(s.Key) + len(s.Match) + len(s.Data)
+	}
+	if size <= kv.UpdateMax {
+		return kv.InlineMax
+	}
+	return kv.UpdateMax / 2 / len(steps)
 }
 
 func refusedSome(list []kv.Outcome) bool {

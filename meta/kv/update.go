@@ -59,6 +59,7 @@ const (
 	Present    // there is one
 	Equal      // it is Match
 	Version    // it has that version; 0: there is none
+	Prefix     // it begins with Match
 )
 
 // A Clock says what becomes of the time to live that a value has.
@@ -108,7 +109,7 @@ const (
 	NoNumber      // the value is no decimal number of 64 bits
 	Overflows     // the sum is none
 	TooLong       // the value would be larger than ValueMax
-	Parted        // the value is, or would be, too large to be changed in place: put it anew
+	Parted        // the value is, or would be, in parts: read it, and put it anew if it is of that version
 )
 
 // An Outcome is what a step found and did.
@@ -164,7 +165,7 @@ func checkUpdate(req Update) error {
 		if err := checkKey(s.Key); err != nil {
 			return err
 		}
-		ok := s.Do <= Append && s.If <= Version && s.Clock <= More && s.Alarm <= Sooner && !isDir(s.Key) &&
+		ok := s.Do <= Append && s.If <= Prefix && s.Clock <= More && s.Alarm <= Sooner && !isDir(s.Key) &&
 			s.TTL >= 0 && s.TTL <= ttlMax && len(s.Data) <= InlineMax && (s.Blob == nil || len(s.Data) == 0 && s.Do == Write)
 		if !ok {
 			return fmt.Errorf("step %d, of %.80q, makes no sense: %w", i, s.Key, meta.Invalid)
@@ -190,6 +191,10 @@ func (c *change) step(s Step, like value) (Outcome, error) {
 	}
 	if !s.holds(old, was) || !s.timely(old, c.tx.Now) {
 		out.Why = NotSo
+		return out, nil
+	}
+	if s.Tell && old.Blob != nil && s.Do != Look { // its parts would be gone before they are read
+		out.Why = Parted
 		return out, nil
 	}
 	v, remains := like, false // remains: the parts of the old value are the new one's
@@ -281,6 +286,8 @@ func (s *Step) holds(old value, was bool) bool {
 		return was
 	case Equal: // what is in parts is larger than any Match
 		return was && old.Blob == nil && bytes.Equal(old.Data, s.Match)
+	case Prefix:
+		return was && old.Blob == nil && bytes.HasPrefix(old.Data, s.Match)
 	case Version:
 		return old.Version == s.Version
 	}

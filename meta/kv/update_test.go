@@ -107,6 +107,9 @@ func TestUpdateFails(t *testing.T) {
 	}
 	must[Updated](w, 1, OpUpdate, Update{Table: "t", Steps: []Step{{Do: Write, Key: "k", Blob: &Blob{1, 9, 5}}}})
 	out = w.update(Step{Do: Append, Key: "k"}, Step{Do: Append, Key: "big", Data: []byte("x")}, Step{Do: Add, Key: "k", Number: 1})
+	if tell := w.update(Step{Do: Remove, Key: "k", Tell: true}); tell[0].Why != Parted || tell[0].Blob == nil {
+		t.Errorf("removing and telling what is in parts: %+v", tell)
+	}
 	if out[0].Why != Parted || out[1].Why != Parted || out[2].Why != NoNumber {
 		t.Errorf("%+v", out)
 	}
@@ -134,7 +137,7 @@ func TestUpdateModel(t *testing.T) {
 		steps := make([]Step, 1+r.IntN(4))
 		for i := range steps {
 			steps[i] = Step{
-				Do: Act(r.IntN(6)), Key: string(rune('a' + r.IntN(3))), If: If(r.IntN(5)), Alarm: Alarm(r.IntN(5)), Clock: Clock(r.IntN(3)),
+				Do: Act(r.IntN(6)), Key: string(rune('a' + r.IntN(3))), If: If(r.IntN(6)), Alarm: Alarm(r.IntN(5)), Clock: Clock(r.IntN(3)),
 				TTL: time.Duration(r.IntN(3)*20) * time.Millisecond, Match: []byte(data[r.IntN(2)]), Tell: true,
 			}
 			switch steps[i].Do {
@@ -195,7 +198,8 @@ func model(twin map[string]twinValue, s Step, clock time.Time, now uint64) Outco
 		out.Data = []byte(old.data)
 	}
 	to := clock.Add(s.TTL)
-	ok := map[If]bool{Always: true, Absent: !was, Present: was, Equal: was && old.data == string(s.Match), Version: old.version == s.Version}[s.If] &&
+	ok := map[If]bool{Always: true, Absent: !was, Present: was, Equal: was && old.data == string(s.Match), Version: old.version == s.Version,
+		Prefix: was && strings.HasPrefix(old.data, string(s.Match))}[s.If] &&
 		map[Alarm]bool{Whenever: true, Unset: old.expires.IsZero(), Ticking: !old.expires.IsZero(),
 			Later: !old.expires.IsZero() && to.After(old.expires), Sooner: old.expires.IsZero() || to.Before(old.expires)}[s.Alarm]
 	if !ok || !was && (s.Do == Remove || s.Do == Time) {

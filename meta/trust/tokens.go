@@ -17,7 +17,7 @@ func putToken(tx *state.Tx, req Token) (struct{}, error) {
 	}
 	now := meta.At(tx.Now)
 	switch {
-	case len(req.Name) > NameMax || req.Rights == 0 || req.Used != 0 || req.By != "" || req.Serial != "":
+	case len(req.Name) > NameMax || req.Rights == 0 || req.Password && req.Node || req.Used != 0 || req.By != "" || req.Serial != "":
 		return struct{}{}, fmt.Errorf("token for %.40q: %w", req.Name, meta.Invalid)
 	case req.Expires <= now:
 		return struct{}{}, fmt.Errorf("a token that is over already: %w", meta.Invalid)
@@ -51,6 +51,8 @@ func use(tx *state.Tx, req Join) error {
 		return fmt.Errorf("the token was used by %s: %w", t.By, meta.Conflict)
 	case t.Expires <= now:
 		return fmt.Errorf("the token is over: %w", meta.Expired)
+	case t.Password:
+		return fmt.Errorf("it is a password, not a token to join with: %w", meta.Permission)
 	case t.Node != req.Node || t.Rights != req.Rights:
 		return fmt.Errorf("the token is for a %s: %w", kindText(t.Node), meta.Permission)
 	case t.Name != "" && t.Name != req.Name:

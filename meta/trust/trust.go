@@ -94,7 +94,8 @@ type Signer struct {
 	PEM []byte `cbor:"1,keyasint,omitempty"`
 }
 
-// A Token lets whoever knows the secret of this hash join once, before it is over.
+// A Token lets whoever knows the secret of this hash join once, before it is over; or,
+// as a password, use the ports of other protocols as often as they like.
 type Token struct {
 	Hash    string    `cbor:"1,keyasint,omitempty"`
 	Node    bool      `cbor:"2,keyasint,omitempty"` // for a machine; else for a client
@@ -104,6 +105,8 @@ type Token struct {
 	Used    meta.Time `cbor:"6,keyasint,omitempty"` // zero: it was not
 	By      string    `cbor:"7,keyasint,omitempty"` // the name of who used it
 	Serial  string    `cbor:"8,keyasint,omitempty"` // of the certificate that was given for it
+	// Password says that nobody joins with it.
+	Password bool `cbor:"9,keyasint,omitempty"`
 }
 
 // Tokens lists tokens in the order of their hashes.
