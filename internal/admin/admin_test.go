@@ -190,7 +190,7 @@ func TestMachinesAndAccess(t *testing.T) {
 		}
 	}
 	want := []string{
-		"token {Node:false Name:a b&c Rights:rw Life:1m30s}", "tokens", "identities", "rotation",
+		"token {Node:false Name:a b&c Rights:rw Life:1m30s Password:false}", "tokens", "identities", "rotation",
 		"drain b true", "drain b false", "remove b", "untoken h", "revoke true b", "rotate", "retire",
 	}
 	if !slices.Equal(asked, want) {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dos/chunk/stripe"
+	"dos/internal/cache"
 	"dos/internal/gateway/redis"
 	"dos/meta"
 	"dos/meta/client"
@@ -37,10 +38,11 @@ func listenRedis(addr string) (net.Listener, error) {
 }
 
 // redisPort is what the port of Redis is made of; l is closed when it has run.
-func redisPort(ctx context.Context, l net.Listener, values client.Caller, queues *client.Taker, records client.Trust, node string) (*redis.Server, error) {
+func redisPort(ctx context.Context, l net.Listener, values client.Caller, queues *client.Taker, entries *cache.Client, records client.Trust, node string) (*redis.Server, error) {
 	uid := portUser()
 	return redis.New(ctx, redis.Config{
-		Listener: l, Strings: redis.NewTable(client.KV{Caller: values}, uid), Queues: queues, Feed: queues,
+		Listener: l, Strings: redis.NewTable(client.KV{Caller: values}, uid), Cache: redis.NewCache(entries, uid),
+		Queues: queues, Feed: queues,
 		Open:      func(name, group, who string) redis.Reader { return queues.Open(name, group, who) },
 		Passwords: passwords{records}, Node: node, UID: uid, Version: Version(),
 	})
@@ -49,7 +51,7 @@ func redisPort(ctx context.Context, l net.Listener, values client.Caller, queues
 // serveRedis speaks the protocol of Redis on l until ctx ends.
 func (e *Embedded) serveRedis(ctx context.Context, l net.Listener) error {
 	defer l.Close()
-	s, err := redisPort(ctx, l, e.meta.Session(e.session), e.queues, client.Trust{Caller: e.meta}, nodeName)
+	s, err := redisPort(ctx, l, e.meta.Session(e.session), e.queues, e.cache, client.Trust{Caller: e.meta}, nodeName)
 	if err != nil {
 		return err
 	}
@@ -89,8 +91,10 @@ func (m *Machine) runRedis(ctx context.Context) error {
 	taker := client.NewTaker(client.NewRouter(here, m.holders), path)
 	g.Go(func() error { return here.Run(below, noFiles{path}) })
 	g.Go(func() error { return taker.Run(below) })
+	entries := cache.NewClient(cache.ClientConfig{Meta: client.Direct(m.service.Client, 0), Lines: m.holders, Here: m.holders.here})
+	g.Go(func() error { return entries.Run(below) })
 	g.Go(func() error { return advance(below, path, here) })
-	s, err := redisPort(ctx, m.redis, here, taker, client.Trust{Caller: m.service.anyone()}, m.data.node)
+	s, err := redisPort(ctx, m.redis, here, taker, entries, client.Trust{Caller: m.service.anyone()}, m.data.node)
 	if err == nil {
 		slog.Info("node: the protocol of Redis is spoken", "addr", m.redis.Addr())
 		err = s.Run(ctx)

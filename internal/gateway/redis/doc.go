@@ -13,8 +13,8 @@
 // A list is the queue of that name, /dos/queues/KEY, in any database. A queue gives
 // first what came first, so a list can be filled at one end and emptied at the other:
 // LPUSH with RPOP and BRPOP, or RPUSH with LPOP and BLPOP. What a queue cannot do is an
-// error: to fill a list at both ends, or to take from the end where it is filled, while
-// there is more than one element. Each message says by its key, lpush or rpush, where
+// error: to fill a list at the other end while it has elements, or to take from the end
+// where it is filled while it has more than one. Each message says by its key, lpush or rpush, where
 // it was put; what came another way than through this protocol has none, and is
 // given to both ends. A pop is for good when its reply is on its way, as in Redis. A
 // queue that is empty stays where it is, but is no list then: it does not exist.

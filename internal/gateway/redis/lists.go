@@ -204,7 +204,7 @@ func (l *lists) push(ctx context.Context, c *client, key string, at end, only bo
 		return 0, nil
 	}
 	if n > 0 {
-		if first := l.first(ctx, st.Name); first != at && first != "" && n > 1 {
+		if first := l.first(ctx, st.Name); first != at && first != "" {
 			return 0, said(fmt.Sprintf("ERR the list is a queue, /dos/queues/%s, which was filled by %s: it cannot be filled at both ends until it is empty", st.Name, first))
 		}
 	}

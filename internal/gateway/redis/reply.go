@@ -86,7 +86,7 @@ const (
 	errMemory    = "OOM command not allowed when used memory > 'maxmemory'."
 	errRange     = "ERR value is out of range, must be positive"
 	errNoScript  = "NOSCRIPT No matching script. Please use EVAL."
-	errNotScript = "ERR this script is not known here: there is no Lua, only what gives back or prolongs a lock (see /dos/kv/help)"
+	errNotScript = "ERR this script is not known here: there is no Lua, only the scripts of client libraries that give back or prolong a lock"
 	errKeyLength = "ERR a key has at most 2048 bytes here"
 )
 

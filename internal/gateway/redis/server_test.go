@@ -61,7 +61,7 @@ func start(t testing.TB, p *passes) (addr string, queues *metaclient.Taker, valu
 	}
 	values = metaclient.KV{Caller: metaclient.NewRemote(service, info.ID)}
 	s, err := New(t.Context(), Config{
-		Listener: l, Strings: NewTable(values, 65534), Queues: taker, Feed: taker,
+		Listener: l, Strings: NewTable(values, 65534), Cache: NewCache(new(fakeEntries), 65534), Queues: taker, Feed: taker,
 		Open:      func(name, group, who string) Reader { return taker.Open(name, group, who) },
 		Passwords: p, Node: "here", UID: 65534, Version: "test",
 	})

@@ -92,7 +92,20 @@ func (h *hub) run(ctx context.Context) error {
 		}
 		if err != nil {
 			slog.Warn("redis: what is published does not come", "err", err)
+			h.cut()
 			pause(ctx, feedRetry)
+		}
+	}
+}
+
+// cut ends the connections of all who have subscribed: they may have missed something,
+// and know now that they have to subscribe again.
+func (h *hub) cut() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, clients := range h.topics {
+		for c := range clients {
+			c.conn.Close()
 		}
 	}
 }
