@@ -132,15 +132,17 @@ func Dir(tb testing.TB) string {
 
 // packages says in which of Debian's packages a tool is, where the name is another.
 var packages = map[string]string{
-	"fusermount3": "fuse3",
-	"setfattr":    "attr",
-	"getfacl":     "acl",
-	"mkfs.ext4":   "e2fsprogs",
-	"ip":          "iproute2",
-	"nsenter":     "util-linux",
-	"losetup":     "mount",
-	"unshare":     "util-linux",
-	"setpriv":     "util-linux",
+	"fusermount3":     "fuse3",
+	"setfattr":        "attr",
+	"getfacl":         "acl",
+	"mkfs.ext4":       "e2fsprogs",
+	"ip":              "iproute2",
+	"nsenter":         "util-linux",
+	"losetup":         "mount",
+	"unshare":         "util-linux",
+	"setpriv":         "util-linux",
+	"redis-cli":       "redis-tools",
+	"redis-benchmark": "redis-tools",
 }
 
 // Need skips the test when one of the tools is not installed, with a line

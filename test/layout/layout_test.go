@@ -106,6 +106,7 @@ var may = map[string][]string{
 	"test/fault":    {"test/cluster", "test/witness"},
 	"test/history":  {},
 	"test/machines": {"test/cluster", "test/history", "test/witness"},
+	"test/redis":    {"test/cluster"},
 	"test/services": {"test/cluster", "test/history", "test/witness"},
 	"test/special":  {"test/cluster"},
 	"test/tasks":    {"test/cluster"},
