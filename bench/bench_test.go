@@ -179,6 +179,7 @@ func TestServices(t *testing.T) {
 	table.add("dos", "queue", 10)
 	table.add("dos", "watch", 1.5)
 	table.add("dos", "lock x16 share", 0.9)
+	table.add("dos", "port kv set", 5)
 	if err := readCells(strings.NewReader("{\"Cell\":\"lock\",\"Value\":50}\n{\"Cell\":\"lock x16\",\"Value\":2}\n"),
 		func(cell string, v float64) { table.add("etcd", cell, v) }); err != nil {
 		t.Fatal(err)
@@ -190,7 +191,7 @@ func TestServices(t *testing.T) {
 	if err := table.print(&out, servicesList); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"etcd 50.0   22.000  >= 20.0 met", ">= 1.0, and nothing to compare with", "1.500  <= 1.0 MISSED", "0.900  >= 0.8 met"} {
+	for _, want := range []string{"etcd 50.0   22.000  >= 20.0 met", ">= 1.0, and nothing to compare with", "1.500  <= 1.0 MISSED", "0.900  >= 0.8 met", "for information"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, out.String())
 		}

@@ -51,6 +51,18 @@ var servicesList = []service{
 	{name: "queue", unit: "msg/s", beside: "redis-always", cell: "queue", aim: 1},
 	{name: "queue Go", unit: "msg/s", beside: "redis-always", cell: "queue", aim: 2},
 	{name: "watch", unit: "ms", aim: 1, most: true},
+	{name: "port cache set", unit: "op/s", beside: "redis", cell: "port cache set", aim: 0.5},
+	{name: "port cache get", unit: "op/s", beside: "redis", cell: "port cache get", aim: 0.5},
+	{name: "port cache incr", unit: "op/s", beside: "redis", cell: "port cache incr", aim: 0.5},
+	{name: "port cache -P 16 set", unit: "op/s", beside: "redis", cell: "port cache -P 16 set", aim: 0.5},
+	{name: "port cache -P 16 get", unit: "op/s", beside: "redis", cell: "port cache -P 16 get", aim: 0.5},
+	{name: "port cache -P 16 incr", unit: "op/s", beside: "redis", cell: "port cache -P 16 incr", aim: 0.5},
+	{name: "port kv set", unit: "op/s", beside: "redis", cell: "port kv set"},
+	{name: "port kv get", unit: "op/s", beside: "redis", cell: "port kv get"},
+	{name: "port kv incr", unit: "op/s", beside: "redis", cell: "port kv incr"},
+	{name: "port kv -P 16 set", unit: "op/s", beside: "redis", cell: "port kv -P 16 set"},
+	{name: "port kv -P 16 get", unit: "op/s", beside: "redis", cell: "port kv -P 16 get"},
+	{name: "port kv -P 16 incr", unit: "op/s", beside: "redis", cell: "port kv -P 16 incr"},
 }
 
 const (
@@ -88,6 +100,13 @@ func services(ctx context.Context, c config, work string, out io.Writer) error {
 			able = append(able, p)
 		}
 	}
+	port := strings.Contains(portName, c.only)
+	for _, tool := range []string{"redis-server", "redis-benchmark"} {
+		if _, err := exec.LookPath(tool); port && err != nil {
+			port = false
+			fmt.Fprintf(out, "skipped: the port for Redis: %s is not installed: apt-get install redis-server redis-tools (or your distribution's packages)\n", tool)
+		}
+	}
 	machines, err := newCluster(ctx, work, work, together())
 	if err != nil {
 		return err
@@ -103,6 +122,15 @@ func services(ctx context.Context, c config, work string, out io.Writer) error {
 				t.add(who, cell, v)
 				fmt.Fprintf(out, "%d %-12s %-28s %10.2f\n", round, who, cell, v)
 			}
+		}
+		if port {
+			err := redisPort(ctx, work, c.quick, func(who, cell string, v float64) { say(who)(cell, v) })
+			if err != nil {
+				return fmt.Errorf("%s: %w", portName, err)
+			}
+		}
+		if portName == c.only {
+			continue
 		}
 		if err := dosServices(ctx, machines, during, c.only, say("dos")); err != nil {
 			return err
@@ -219,6 +247,8 @@ func (s service) verdict(got float64) string {
 		sign, met = "<=", got <= s.aim
 	}
 	switch {
+	case s.aim == 0:
+		return "for information"
 	case got == 0 && s.beside != "":
 		return fmt.Sprintf("%s %.1f, and nothing to compare with", sign, s.aim)
 	case met:

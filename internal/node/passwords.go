@@ -106,7 +106,7 @@ func (a embeddedAccess) CreateToken(ctx context.Context, w admin.Wish) (string, 
 	if !w.Password {
 		return "", errOneMachine
 	}
-	return passwords{a.records}.create(ctx, w)
+	return passwords(a).create(ctx, w)
 }
 
 func (a embeddedAccess) Tokens(ctx context.Context) ([]admin.Token, error) {

@@ -86,7 +86,7 @@ func TestTools(t *testing.T) {
 	}
 	for _, db := range []string{"0", "1"} {
 		for _, pipeline := range []string{"1", "16"} {
-			out := tool(t, "redis-benchmark", "-p", port, "--dbnum", db, "-P", pipeline, "-n", "2000", "-c", "20", "-e", "-q", "-t", "ping,set,get,incr,lpush,rpop,mset")
+			out := tool(t, "redis-benchmark", "-p", port, "--dbnum", db, "-P", pipeline, "-n", "2000", "-c", "20", "-q", "-t", "ping,set,get,incr,lpush,rpop,mset")
 			if n := strings.Count(out, "requests per second"); n != 8 || strings.Contains(strings.ToLower(out), "err") {
 				t.Errorf("redis-benchmark --dbnum %s -P %s: %d results\n%s", db, pipeline, n, out)
 			}

@@ -24,7 +24,7 @@ func nameOf(key string) string {
 }
 
 func escape(key string) string {
-	if strings.IndexAny(key, "%/\x00") < 0 {
+	if !strings.ContainsAny(key, "%/\x00") {
 		return key
 	}
 	return escapes.Replace(key)
