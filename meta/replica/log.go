@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/metadb"
+	"github.com/hashicorp/raft-wal/segment"
 
 	"dos/meta"
 )
@@ -168,7 +169,8 @@ func openWAL(dir string, cfg *Config) (w *wal.WAL, index *metadb.BoltMetaDB, err
 			err = fmt.Errorf("replica: the log in %s cannot be read (%.100v): %w", dir, p, meta.Lost)
 		}
 	}()
-	w, err = wal.Open(dir, wal.WithMetaStore(mendedIndex{index}), wal.WithSegmentSize(cfg.limits.segment), wal.WithLogger(raftLogger(cfg.Log, false, nil)))
+	w, err = wal.Open(dir, wal.WithMetaStore(mendedIndex{index}), wal.WithSegmentSize(cfg.limits.segment), wal.WithSegmentFiler(segment.NewFiler(dir, newLogFiles())),
+		wal.WithLogger(raftLogger(cfg.Log, false, nil)))
 	var path *fs.PathError
 	switch {
 	case errors.As(err, &path) && !errors.Is(err, os.ErrNotExist):
