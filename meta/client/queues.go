@@ -45,6 +45,11 @@ func (q Queues) push(ctx context.Context, req queue.Push) (out queue.Pushed, err
 // Push sends messages and returns when they are as safe as the queue promises. It
 // waits for room until ctx ends; then it says which were sent.
 func (q Queues) Push(ctx context.Context, name string, list ...queue.Message) (ids []uint64, err error) {
+	return q.pushBy(ctx, name, list, q.push)
+}
+
+// pushBy is Push where send sends what goes in one command.
+func (q Queues) pushBy(ctx context.Context, name string, list []queue.Message, send func(context.Context, queue.Push) (queue.Pushed, error)) (ids []uint64, err error) {
 	for {
 		n, size := 0, 0
 		for n < len(list) && n < queue.PushMax && (n == 0 || size+len(list[n].Body) <= queue.PushBytes) {
@@ -52,7 +57,7 @@ func (q Queues) Push(ctx context.Context, name string, list ...queue.Message) (i
 			n++
 		}
 		// Only the waiting looks at ctx, or nobody would know what was sent.
-		out, err := q.push(context.WithoutCancel(ctx), queue.Push{Name: name, Messages: list[:n], Part: true})
+		out, err := send(context.WithoutCancel(ctx), queue.Push{Name: name, Messages: list[:n], Part: true})
 		if err != nil {
 			return ids, err
 		}

@@ -31,6 +31,7 @@ type Taker struct {
 	mu      sync.Mutex
 	readers map[*Reader]bool       // guarded by mu
 	idle    map[waitKey][]idleWait // waits that were interrupted, the longest first; guarded by mu
+	lines   map[string]*line       // by queue, of those to which something is sent just now; guarded by mu
 }
 
 // A waitKey is by what a reader who comes back is known.
@@ -51,7 +52,7 @@ type idleWait struct {
 // NewTaker returns a Taker. What is taken is kept while it Runs. Without data it does
 // without what is large.
 func NewTaker(s Stay, data Data) *Taker {
-	return &Taker{Queues: Queues{s}, stay: s, data: data, readers: make(map[*Reader]bool), idle: make(map[waitKey][]idleWait)}
+	return &Taker{Queues: Queues{s}, stay: s, data: data, readers: make(map[*Reader]bool), idle: make(map[waitKey][]idleWait), lines: make(map[string]*line)}
 }
 
 // Run keeps what was taken until ctx ends.
