@@ -73,15 +73,19 @@ func holding[Req, Resp any](key func(Req) []byte, news func(Req, Resp) bool) hol
 	}
 }
 
-// await answers a query when there is news or awaitMax is over.
+// await answers a query when there is news or awaitMax is over. Only the first look
+// asks the other members whether this one leads: it sees all that was answered before
+// the query came, and what is applied here later was committed later, so that the state
+// then is one that the query may see, whoever leads by now.
 func (n *Node) await(ctx context.Context, cmd state.Command, hold holdBack) (state.Reply, error) {
 	key := hold.key(cmd.Body)
 	late := time.NewTimer(awaitMax)
 	defer late.Stop()
+	view := func(look func(state.Reader) error) error { return n.replica.View(ctx, look) }
 	for {
 		var reply state.Reply
 		var seen uint64
-		err := n.replica.View(ctx, func(r state.Reader) error {
+		err := view(func(r state.Reader) error {
 			reply = n.machine.Answer(r, cmd)
 			seen = n.rows.sum(r, key)
 			return nil
@@ -89,6 +93,7 @@ func (n *Node) await(ctx context.Context, cmd state.Command, hold holdBack) (sta
 		if err != nil || key == nil || reply.Err() != nil || hold.news(cmd.Body, reply.Body) {
 			return reply, err
 		}
+		view = n.replica.Local
 		w := n.rows.add(key, seen)
 		select {
 		case <-w.changed:
