@@ -44,12 +44,12 @@ type machine struct {
 }
 
 // apart are the roles of each machine if stores are apart from the metadata, and
-// together if they are not.
+// together if they are not; those hold queues in memory, too.
 func apart() []string {
 	return slices.Concat(slices.Repeat([]string{"meta"}, metaMachines), slices.Repeat([]string{"chunk"}, chunkMachines))
 }
 
-func together() []string { return slices.Repeat([]string{"meta,chunk"}, metaMachines) }
+func together() []string { return slices.Repeat([]string{"meta,chunk,cache"}, metaMachines) }
 
 // newCluster makes machines with these roles one cluster, and stops them. bin is the
 // directory of the commands.

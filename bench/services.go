@@ -50,6 +50,7 @@ var servicesList = []service{
 	{name: "lock x16 Go share", aim: 0.8},
 	{name: "queue", unit: "msg/s", beside: "redis-always", cell: "queue", aim: 1},
 	{name: "queue Go", unit: "msg/s", beside: "redis-always", cell: "queue", aim: 2},
+	{name: "queue memory Go", unit: "msg/s", beside: "redis", cell: "queue", aim: 0.7},
 	{name: "watch", unit: "ms", aim: 1, most: true},
 	{name: "port cache set", unit: "op/s", beside: "redis", cell: "port cache set", aim: 0.5},
 	{name: "port cache get", unit: "op/s", beside: "redis", cell: "port cache get", aim: 0.5},

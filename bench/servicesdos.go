@@ -61,7 +61,12 @@ func dosServices(ctx context.Context, machines *cluster, during time.Duration, o
 		}},
 		{"queue", c.fileQueue},
 		{"watch", c.fileWatch},
-		{"queue Go", c.goQueue},
+		{"queue Go", func(ctx context.Context, say func(string, float64)) error {
+			return c.goQueue(ctx, "queue Go", false, say)
+		}},
+		{"queue memory Go", func(ctx context.Context, say func(string, float64)) error {
+			return c.goQueue(ctx, "queue memory Go", true, say)
+		}},
 		{"lock x16 Go", c.goLocks},
 		{"lock x16 on 4 mounts", func(ctx context.Context, say func(string, float64)) error {
 			return c.fileLocks(ctx, "lock x16 on 4 mounts", contenders, mountsMax, say)
@@ -286,8 +291,8 @@ func (c goConsumer) Pop(ctx context.Context) ([][]byte, error) {
 
 func (c goConsumer) Close() error { return c.Reader.Close(context.Background(), false) }
 
-// goQueue passes messages with the Go client.
-func (c *course) goQueue(ctx context.Context, say func(string, float64)) error {
+// goQueue passes messages with the Go client, through a queue that is in memory or not.
+func (c *course) goQueue(ctx context.Context, cell string, memory bool, say func(string, float64)) error {
 	const name = "go"
 	var taker *client.Taker
 	if _, err := c.visit(ctx, func(g *node.Guest) func(context.Context) error {
@@ -299,13 +304,18 @@ func (c *course) goQueue(ctx context.Context, say func(string, float64)) error {
 	if err := taker.Make(ctx, name, 0o755, 0, 0); err != nil {
 		return err
 	}
+	if memory {
+		if err := taker.Set(ctx, queue.Set{Name: name, Memory: &memory}); err != nil {
+			return err
+		}
+	}
 	var producers []load.Producer
 	var consumers []load.Consumer
 	for range sides {
 		producers = append(producers, goProducer{taker, name})
 		consumers = append(consumers, goConsumer{taker.Open(name, "", "bench")})
 	}
-	if err := pass(ctx, "queue Go", producers, consumers, c.during, say); err != nil {
+	if err := pass(ctx, cell, producers, consumers, c.during, say); err != nil {
 		return err
 	}
 	return errors.Join(taker.Purge(ctx, name), taker.Remove(ctx, name))

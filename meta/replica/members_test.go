@@ -25,7 +25,7 @@ func (tcp) Dial(_, addr string, timeout time.Duration) (net.Conn, error) {
 
 // A group is several members in this process.
 type group struct {
-	t       *testing.T
+	t       testing.TB
 	beat    time.Duration // of those that are added
 	configs map[string]Config
 	members map[string]*Replica
@@ -33,7 +33,7 @@ type group struct {
 
 var groupLimits = limits{memtable: 1 << 20, snapshotEntries: 1 << 40, trailing: 4, segment: 16 << 10}
 
-func newGroup(t *testing.T, ids ...string) *group {
+func newGroup(t testing.TB, ids ...string) *group {
 	g := &group{t: t, beat: 200 * time.Millisecond, configs: make(map[string]Config), members: make(map[string]*Replica)}
 	_ = t.TempDir() // so that it is removed after the members have stopped
 	t.Cleanup(func() {
@@ -171,7 +171,7 @@ func (g *group) until(what string, done func() bool) {
 }
 
 // local reads a row without asking anyone.
-func local(t *testing.T, r *Replica, key string) (got string) {
+func local(t testing.TB, r *Replica, key string) (got string) {
 	t.Helper()
 	if err := r.Local(func(s state.Reader) error {
 		val, _ := s.Get([]byte(key))
