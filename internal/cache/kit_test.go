@@ -23,7 +23,7 @@ import (
 
 // A world is a metadata service in memory and machines with entries.
 type world struct {
-	t    *testing.T
+	t    testing.TB
 	meta *metatest.Memory
 
 	mu  sync.Mutex
@@ -42,7 +42,7 @@ type machine struct {
 	stop    func()       // as kill -9 does
 }
 
-func newWorld(t *testing.T, names ...string) *world {
+func newWorld(t testing.TB, names ...string) *world {
 	w := &world{t: t, meta: metatest.NewMemory(node.Machine()), all: make(map[string]*machine), cut: make(map[string]bool)}
 	for _, name := range names {
 		w.begin(name)
@@ -52,7 +52,7 @@ func newWorld(t *testing.T, names ...string) *world {
 }
 
 // await waits until a condition holds.
-func await(t *testing.T, is func() error) {
+func await(t testing.TB, is func() error) {
 	t.Helper()
 	var err error
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
