@@ -173,6 +173,12 @@ func startRunner(ctx context.Context, c runnerConfig) error {
 		default:
 		}
 		if sleep(ctx, 5*time.Millisecond) != nil {
+			// It may not hold its folder yet, so that nobody else finds it.
+			_ = cmd.Process.Signal(syscall.SIGUSR1) // or it has ended
+			select {
+			case <-ended:
+			case <-time.After(idleWait):
+			}
 			return nil
 		}
 	}
@@ -210,10 +216,11 @@ func leaveRunner(c runnerConfig, sig syscall.Signal, limit time.Duration) {
 	if err != nil {
 		return
 	}
-	for _, dir := range append(dirs, c.dir()) {
-		tellRunner(dir, sig)
-	}
-	for began := time.Now(); time.Since(began) < limit; time.Sleep(2 * time.Millisecond) {
+	dirs = append(dirs, c.dir())
+	for began := time.Now(); time.Since(began) < limit; time.Sleep(5 * time.Millisecond) {
+		for _, dir := range dirs { // again and again: one that has just begun has no name yet
+			tellRunner(dir, sig)
+		}
 		if !heldRunDir(c.dir()) {
 			return
 		}

@@ -185,7 +185,7 @@ func TestRPCBalance(t *testing.T) {
 			count[<-held]++
 			c.Close()
 		}
-		if count["a"] == 0 || count["b"] == 0 || balance == call.RoundRobin && count["a"] != 20 {
+		if count["a"] == 0 || count["b"] == 0 || balance == call.RoundRobin && max(count["a"], count["b"]) > 25 { // one that is not ready again yet is passed over
 			t.Errorf("by %s: %v", call.Balances[balance], count)
 		}
 	}
