@@ -111,16 +111,21 @@ type transaction struct {
 	dir
 	by    procfs.Caller
 	steps []txn.Step
+	// refused is why a step was: then none is done. Shells write a line at a time, and
+	// go on with the next one.
+	refused error
 }
 
-// say takes a line: VERB OBJECT and the rest, which for if are words and for others
-// data. A key that begins with a slash names its table.
+// say takes a line.
 func (t *transaction) say(ctx context.Context, line string) (string, error) {
 	verb, rest, _ := strings.Cut(strings.TrimLeft(line, " \t"), " ")
 	switch verb {
 	case "commit":
-		steps := t.steps
-		t.steps = nil
+		steps, refused := t.steps, t.refused
+		t.steps, t.refused = nil, nil
+		if refused != nil {
+			return "", fmt.Errorf("nothing is done, for a step was refused: %w", refused)
+		}
 		answers, err := t.kv.Commit(ctx, steps)
 		if err != nil {
 			return "", err
@@ -132,9 +137,19 @@ func (t *transaction) say(ctx context.Context, line string) (string, error) {
 		}
 		return committed(steps, answers), nil
 	case "abort":
-		t.steps = nil
+		t.steps, t.refused = nil, nil
 		return "", nil
 	}
+	if t.refused != nil {
+		return "", fmt.Errorf("after a step that was refused: %w", t.refused)
+	}
+	t.refused = t.step(ctx, verb, rest)
+	return "", t.refused
+}
+
+// step takes a step, VERB OBJECT and the rest, which for if are words and for others
+// data. A key that begins with a slash names its table.
+func (t *transaction) step(ctx context.Context, verb, rest string) error {
 	object, data, _ := strings.Cut(rest, " ")
 	step := txn.Step{Verb: verb, Args: []string{object}, Data: []byte(data)}
 	switch verb {
@@ -155,13 +170,13 @@ func (t *transaction) say(ctx context.Context, line string) (string, error) {
 		step.Data = append(step.Data, '\n') // as echo does
 	}
 	if len(t.steps) == txn.StepsMax {
-		return "", fmt.Errorf("more than %d steps: %w", txn.StepsMax, meta.TooLarge)
+		return fmt.Errorf("more than %d steps: %w", txn.StepsMax, meta.TooLarge)
 	}
 	if err := t.mayStep(ctx, t.by, &step); err != nil {
-		return "", err
+		return err
 	}
 	t.steps = append(t.steps, step)
-	return "", nil
+	return nil
 }
 
 func committed(steps []txn.Step, answers []string) string {

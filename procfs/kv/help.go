@@ -22,7 +22,7 @@ var help = procfs.Help{
 			"exec 3<>/dos/kv/users/.scan; echo prefix a limit 10 >&3; cat <&3; exec 3>&-"}},
 		{Name: "TABLE/.watch", Text: "not listed; waits for changes: revision, put, del or expired, key. With\n`after N` written first, from there; ESTALE if that is too long ago", Examples: []string{
 			"timeout 60 cat /dos/kv/users/.watch"}},
-		{Name: "TABLE/.txn", Text: "not listed; steps, then commit: all or nothing. if KEY version N, if KEY\nabsent, if KEY present, put KEY VALUE, del KEY; /TABLE/KEY is of another.\nfence LOCK:TOKEN: it is still held. push QUEUE TEXT, or send QUEUE and what\nits file send takes; EAGAIN if it is full. ack QUEUE[/groups/G] [NUMBER]: the\nmessage that you have by a lease or pop; with the number that inflight shows,\none of another process of yours", Examples: []string{
+		{Name: "TABLE/.txn", Text: "not listed; steps, then commit: all or nothing, also if a step is refused;\nabort forgets them. if KEY version N, if KEY absent, if KEY present,\nput KEY VALUE, del KEY; /TABLE/KEY is of another.\nfence LOCK:TOKEN: it is still held. push QUEUE TEXT, or send QUEUE and what\nits file send takes; EAGAIN if it is full. ack QUEUE[/groups/G] [NUMBER]: the\nmessage that you have by a lease or pop; with the number that inflight shows,\none of another process of yours", Examples: []string{
 			"exec 3<>/dos/kv/users/.txn\nprintf 'if ann present\\nput bob 7\\ndel ann\\ncommit\\n' >&3 && cat <&3; exec 3>&-",
 			"mkdir /dos/queues/todo /dos/queues/done; echo build >/dos/queues/todo/push\nexec 3<>/dos/queues/todo/lease; read -r job <&3; exec 4<>/dos/kv/users/.txn\nprintf 'ack todo\\nput last %s\\npush done %s\\ncommit\\n' $job $job >&4; exec 3>&- 4>&-"}},
 	},

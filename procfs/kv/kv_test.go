@@ -174,6 +174,38 @@ func TestTransactionRights(t *testing.T) {
 	}
 }
 
+// A step that is refused takes the others with it, though each is written by itself.
+func TestRefusedStep(t *testing.T) {
+	w := newWorld(t)
+	w.mkdir("t", 0o777)
+	n, err := w.at("t/.txn")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := n.(procfs.File).Open(t.Context(), procfs.Open{Read: true, Write: true, Caller: alice})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close(t.Context())
+	for _, c := range []struct {
+		line string
+		want error
+	}{
+		{"put a 1", nil}, {"fly x", meta.Invalid}, {"put b 2", meta.Invalid}, {"commit", meta.Invalid},
+		{"put c 3", nil}, {"commit", nil},
+		{"fly x", meta.Invalid}, {"abort", nil}, {"put d 4", nil}, {"commit", nil},
+	} {
+		if _, err := h.WriteAt(t.Context(), []byte(c.line+"\n"), 0); !errors.Is(err, c.want) || err != nil && c.want == nil {
+			t.Errorf("%s: %v, want %v", c.line, err, c.want)
+		}
+	}
+	for key, there := range map[string]bool{"a": false, "b": false, "c": true, "d": true} {
+		if _, err := w.kv.Get(t.Context(), "t", key); errors.Is(err, meta.NotExist) == there {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}
+
 func TestScan(t *testing.T) {
 	w := newWorld(t)
 	w.mkdir("t", 0o777)

@@ -323,7 +323,7 @@ func TestStranger(t *testing.T) {
 	for _, n := range names {
 		got = append(got, n.Name())
 	}
-	if want := "cache cluster hello kv locks nodes queues tasks"; strings.Join(got, " ") != want {
+	if want := "cache cluster hello kv locks nodes queues rpc tasks"; strings.Join(got, " ") != want {
 		t.Errorf("the root lists %q, want %s", got, want)
 	}
 }
