@@ -30,6 +30,9 @@ type lines struct {
 	// again, and gets that errno without being executed again.
 	failed string
 	err    error
+	// long says that a line was too long whose newline has not come, or of which some
+	// was taken: what comes is the rest of it, or its retry, and no command by itself.
+	long bool
 }
 
 // write returns how much of p was executed or kept. If that is not all, but not
@@ -39,29 +42,49 @@ func (l *lines) write(ctx context.Context, p []byte) (int, error) {
 		return 0, err
 	}
 	defer l.turn.pass()
+	if l.long {
+		return 0, errLong()
+	}
 	whole, tail := l.cut(p)
 	part := l.part
 	l.part = nil
 	done, err := l.execute(ctx, whole)
 	switch {
 	case done < len(whole) && done == 0:
+		if len(part) > 0 {
+			l.refuse(whole[0].text[len(part):], err)
+		}
 		return 0, err
 	case done < len(whole):
-		if !errors.Is(err, context.Canceled) {
-			l.failed, l.err = whole[done].text, err
-		}
+		l.refuse(whole[done].text, err)
 		return whole[done-1].end, nil
 	case len(whole) == 0:
 		tail = append(part, tail...)
 	}
 	if len(tail) > LineMax {
 		if len(whole) == 0 {
-			return 0, fmt.Errorf("a line of more than %d bytes: %w", LineMax, meta.TooLong)
+			l.long = true
+			return 0, errLong()
 		}
 		return whole[len(whole)-1].end, nil // the retry of the rest meets it
 	}
 	l.part = bytes.Clone(tail)
 	return len(p), nil
+}
+
+func errLong() error { return fmt.Errorf("a line of more than %d bytes: %w", LineMax, meta.TooLong) }
+
+// refuse has the retry of what is left of a line fail as the line did. Of a write(2) that
+// the kernel cut, the program hears of no failure but in that retry, which begins within
+// the line.
+func (l *lines) refuse(left string, err error) {
+	switch {
+	case errors.Is(err, context.Canceled): // it was not tried
+	case errors.Is(err, meta.TooLong):
+		l.long = true
+	default:
+		l.failed, l.err = left, err
+	}
 }
 
 // A wholeLine is a line, and where in a write its newline ended.

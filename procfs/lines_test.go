@@ -33,6 +33,10 @@ func TestControlLines(t *testing.T) {
 		{[]string{long + "x\n"}, []int{0}, []error{meta.TooLong}, nil},
 		{[]string{long, "x"}, []int{LineMax, 0}, []error{nil, meta.TooLong}, nil},
 		{[]string{"a\n" + long + "x"}, []int{2}, []error{nil}, []string{"a"}},
+		// The end of what was refused is no command.
+		{[]string{long, "x", "x"}, []int{LineMax, 0, 0}, []error{nil, meta.TooLong, meta.TooLong}, nil},
+		{[]string{long, "x\nb\n", "x\nb\n"}, []int{LineMax, 0, 0}, []error{nil, meta.TooLong, meta.TooLong}, nil},
+		{[]string{"b", "ad\nc\n", "ad\nc\n", "c\n"}, []int{1, 0, 0, 2}, []error{nil, meta.Invalid, meta.Invalid, nil}, []string{"c"}},
 	} {
 		var said []string
 		bad := 0
