@@ -10,11 +10,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"dos/meta"
 )
 
-// Options are what a line of a script that begins with "#DOS" may say, in words
+// Directive begins the lines of a script that say how it is to run, in words
 // KEY=VALUE, the last of a kind counting where it does not say "each adds". A value
 // with blanks stands in quotes.
 //
@@ -37,7 +38,7 @@ import (
 //
 // JSON has the same keys: numbers or texts as values, lists for what adds, objects for
 // res and env, true for hold, "script" or "args" for what is to be run.
-const directive = "#DOS"
+const Directive = "#DOS"
 
 // NewSpec is a specification that says nothing.
 func NewSpec() Spec { return Spec{Need: Resources{CPU: 1000}} }
@@ -62,7 +63,7 @@ func Parse(text []byte, from Spec, now time.Time) (Spec, error) {
 
 // Line does what a line of a script says, if it is one that says something.
 func (s *Spec) Line(line string, now time.Time) error {
-	rest, ok := strings.CutPrefix(line, directive)
+	rest, ok := strings.CutPrefix(line, Directive)
 	if !ok || rest != "" && !strings.ContainsAny(rest[:1], " \t\r\n") {
 		return nil
 	}
@@ -118,8 +119,14 @@ var setters = map[string]func(s *Spec, v string, now time.Time) error{
 		}
 		return nil
 	},
-	"node":    func(s *Spec, v string, _ time.Time) error { return text(&s.Node, v) },
-	"name":    func(s *Spec, v string, _ time.Time) error { return text(&s.Name, v) },
+	"node": func(s *Spec, v string, _ time.Time) error { return text(&s.Node, v) },
+	"name": func(s *Spec, v string, _ time.Time) error {
+		// Others see it too, and not each in a terminal that may be told what to do.
+		if strings.ContainsFunc(v, unicode.IsControl) {
+			return fmt.Errorf("a control character: %w", meta.Invalid)
+		}
+		return text(&s.Name, v)
+	},
 	"cwd":     func(s *Spec, v string, _ time.Time) error { return text(&s.Cwd, v) },
 	"stdin":   func(s *Spec, v string, _ time.Time) error { return text(&s.Stdin, v) },
 	"near":    func(s *Spec, v string, _ time.Time) error { return text(&s.Near, v) },
@@ -417,7 +424,7 @@ func (s *Spec) field(key string, value any, now time.Time) error {
 	switch key {
 	case "script":
 		script, ok := value.(string)
-		if !ok {
+		if !ok || strings.Contains(script, "\x00") {
 			return fmt.Errorf("script is no text: %w", meta.Invalid)
 		}
 		s.Script = []byte(script)

@@ -74,7 +74,7 @@ func TestBadOptions(t *testing.T) {
 		"after=12": "ok:ID", "after=ok:012": "no task", "after=ok:1_": "no task", "after=ok:0": "no task", "after=ok:1,any:1": "twice", "after=later:1": "ok:ID",
 		"array=": "whole", "array=5-1": "backwards", "array=1,1": "twice", "array=0-40000": "more than", "array=0-9%0": "whole", "array=0-9:0": "whole", "array=99999999": "whole",
 		"at=tomorrow": "no time", "at=1950-01-01": "year", "every=1ms": "every", "every=1h array=0-1": "together", "timeout=10": "duration", "timeout=-1h": "duration", "timeout=9999999h": "duration",
-		"env=A": "NAME=VALUE", "env==1": "NAME=VALUE", "hold=maybe": "true or false", "colour=red": "no option", "cpu": "OPTION=VALUE", "name='x": "not closed",
+		"env=A": "NAME=VALUE", "env==1": "NAME=VALUE", "hold=maybe": "true or false", "colour=red": "no option", "cpu": "OPTION=VALUE", "name='x": "not closed", "name=\x1b[2J": "control",
 	} {
 		_, err := Parse([]byte("#DOS "+words+"\ntrue\n"), NewSpec(), noon)
 		if !errors.Is(err, meta.Invalid) && !errors.Is(err, meta.Unsupported) || !strings.Contains(err.Error(), want) {
@@ -110,7 +110,7 @@ func TestJSON(t *testing.T) {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
 	}
 	for text, words := range map[string]string{
-		`{`: "one object", `{} {}`: "one object", `{"args": "ls"}`: "list", `{"args": [1]}`: "list", `{"script": 1}`: "no text", `{"script": "x", "cpu": {}}`: "no object",
+		`{`: "one object", `{} {}`: "one object", `{"args": "ls"}`: "list", `{"args": [1]}`: "list", `{"script": 1}`: "no text", `{"script": "a\u0000b"}`: "no text", `{"script": "x", "cpu": {}}`: "no object",
 		`{"script": "x", "cpu": [[1]]}`: "list in a list", `{"script": "x", "colour": 1}`: "no option", `{"script": "x", "args": ["y"]}`: "not both", `{"script": "x", "env": {"A": []}}`: "text or number",
 		`{"script": "x", "cpu": 1e300}`: "amount",
 	} {

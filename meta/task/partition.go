@@ -34,9 +34,9 @@ func (w *work) ruleOf(id uint32) *queueRow {
 	return q
 }
 
-// admit refuses what may not be submitted to a partition, and gives what says no time
+// Admit refuses what may not be submitted to a partition, and gives what says no time
 // limit the partition's.
-func (rules *Rules) admit(s *Spec) error {
+func (rules *Rules) Admit(s *Spec) error {
 	if s.Timeout == 0 {
 		if s.Timeout = rules.Default; s.Timeout == 0 {
 			s.Timeout = rules.Timeout

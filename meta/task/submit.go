@@ -42,7 +42,7 @@ func (w *work) submit(owner Owner, spec Spec) error {
 	if !ok {
 		return fmt.Errorf("there is no queue %q: %w", spec.Queue, meta.Invalid)
 	}
-	if err := q.Rules.admit(&spec); err != nil {
+	if err := q.Rules.Admit(&spec); err != nil {
 		return fmt.Errorf("queue %q: %w", spec.Queue, err)
 	}
 	w.c.Job++

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,10 +33,12 @@ type draft struct {
 	text   []byte
 	lines  int       // bytes of text whose lines were looked at
 	spec   task.Spec // what the lines say
+	runs   bool      // a line is more than a comment: what options there are came before it, as a rule
 	owner  task.Owner
 	cwd    string
-	began  bool // the caller was asked for, and the service answers
-	done   bool // it was submitted
+	began  bool       // the caller was asked for, and the service answers
+	usual  task.Rules // of the default partition, if it can only be written
+	done   bool       // it was submitted
 	failed error
 	reply  []byte
 }
@@ -98,29 +101,73 @@ func (d *draft) write(ctx context.Context, p []byte) error {
 		return err
 	}
 	if d.isJSON() {
-		if json.Valid(d.text) {
-			_, err := d.job(ctx)
+		if !json.Valid(d.text) {
+			return nil
+		}
+		s, err := d.job(ctx)
+		if err != nil {
 			return err
 		}
-		return nil
+		return d.admit(ctx, s)
 	}
-	was := len(d.spec.After) + len(d.spec.Labels) + len(d.spec.Queue+d.spec.Cwd+d.spec.Stdin+d.spec.Near)
-	now := time.Now()
+	return d.options(ctx)
+}
+
+// options does what the lines say that came whole.
+func (d *draft) options(ctx context.Context) error {
+	named := func() int {
+		return len(d.spec.After) + len(d.spec.Labels) + len(d.spec.Queue+d.spec.Cwd+d.spec.Stdin+d.spec.Near)
+	}
+	was, now := named(), time.Now()
+	said, runs := false, d.runs
 	for {
 		n := bytes.IndexByte(d.text[d.lines:], '\n')
 		if n < 0 {
 			break
 		}
-		if err := d.spec.Line(string(d.text[d.lines:d.lines+n+1]), now); err != nil {
+		line := string(d.text[d.lines : d.lines+n+1])
+		if err := d.spec.Line(line, now); err != nil {
 			return err
 		}
 		d.lines += n + 1
+		said = said || strings.HasPrefix(line, task.Directive)
+		d.runs = d.runs || strings.TrimSpace(line) != "" && line[0] != '#'
 	}
-	if is := len(d.spec.After) + len(d.spec.Labels) + len(d.spec.Queue+d.spec.Cwd+d.spec.Stdin+d.spec.Near); is == was {
+	if !said && d.runs == runs {
 		return nil
 	}
 	probe := d.spec
-	return d.room.settle(ctx, d.owner, d.cwd, &probe)
+	probe.Script = d.text
+	if err := probe.Check(); err != nil {
+		return err
+	}
+	if named() != was {
+		if err := d.room.settle(ctx, d.owner, d.cwd, &probe); err != nil {
+			return err
+		}
+	}
+	if !d.runs { // more may be said, and the partition may like it better
+		return nil
+	}
+	return d.admit(ctx, probe)
+}
+
+// admit looks whether the partition takes such a task, for who does not read whether it
+// was submitted: closing would not tell.
+func (d *draft) admit(ctx context.Context, s task.Spec) (err error) {
+	if d.how.Read {
+		return nil
+	}
+	rules := d.usual
+	if name := partitionName(s.Queue); name != partitionDefault {
+		if rules, err = d.room.rules(ctx, name); err != nil {
+			return err
+		}
+	}
+	if err := rules.Admit(&s); err != nil {
+		return fmt.Errorf("queue=%s: %w", partitionName(s.Queue), err)
+	}
+	return nil
 }
 
 func (d *draft) isJSON() bool { return bytes.HasPrefix(bytes.TrimLeft(d.text, " \t\r\n"), []byte("{")) }
@@ -135,9 +182,11 @@ func (d *draft) begin(ctx context.Context) (err error) {
 		return err
 	}
 	if !d.how.Read {
-		if _, err := d.room.tasks.Queue(ctx, ""); err != nil {
+		q, err := d.room.tasks.Queue(ctx, "")
+		if err != nil {
 			return err
 		}
+		d.usual = q.Rules
 	}
 	d.began = true
 	return nil
@@ -152,6 +201,15 @@ func (d *draft) job(ctx context.Context) (task.Spec, error) {
 	return s, err
 }
 
+// rules are those of a partition that somebody named.
+func (r *room) rules(ctx context.Context, queue string) (task.Rules, error) {
+	q, err := r.tasks.Queue(ctx, queue)
+	if errors.Is(err, meta.NotExist) {
+		err = fmt.Errorf("queue=%s: there is no such partition: %w", queue, meta.Invalid)
+	}
+	return q.Rules, err
+}
+
 // settle makes of what somebody wrote what the service takes, and looks whether what it
 // names is there.
 func (r *room) settle(ctx context.Context, owner task.Owner, cwd string, s *task.Spec) error {
@@ -159,10 +217,7 @@ func (r *room) settle(ctx context.Context, owner task.Owner, cwd string, s *task
 		s.Queue = ""
 	}
 	if s.Queue != "" {
-		if _, err := r.tasks.Queue(ctx, s.Queue); err != nil {
-			if errors.Is(err, meta.NotExist) {
-				err = fmt.Errorf("queue=%s: there is no such partition: %w", s.Queue, meta.Invalid)
-			}
+		if _, err := r.rules(ctx, s.Queue); err != nil {
 			return err
 		}
 	}
@@ -245,40 +300,4 @@ func (d *draft) Close(ctx context.Context) error {
 		return nil
 	}
 	return d.submit(ctx)
-}
-
-// openBatch takes a task a line.
-func (f fixed) openBatch(ctx context.Context, how procfs.Open) (procfs.Handle, error) {
-	// Its mode lets only root read it, and root's grep -r is to pass by.
-	nothing := func(context.Context) (string, error) { return "", nil }
-	return procfs.Control{Settings: nothing, Batch: func(ctx context.Context, lines []string) (int, error) {
-		ctx = context.WithoutCancel(ctx) // who did not hear of it would say it again
-		owner, cwd, err := f.host.Owner(how.Caller)
-		if err != nil {
-			return 0, err
-		}
-		first := task.NewSpec()
-		if err := f.settle(ctx, owner, cwd, &first); err != nil {
-			return 0, err
-		}
-		var specs []task.Spec
-		var wrong error
-		for _, line := range lines {
-			s := first
-			if bytes.IndexByte([]byte(line), 0) >= 0 {
-				wrong = fmt.Errorf("a line has a NUL: %w", meta.Invalid)
-				break
-			}
-			s.Script = []byte(line)
-			if wrong = s.Check(); wrong != nil {
-				break
-			}
-			specs = append(specs, s)
-		}
-		ids, err := f.tasks.Submit(ctx, owner, specs...)
-		if err == nil {
-			err = wrong
-		}
-		return len(ids), err
-	}}.Open(ctx, how)
 }

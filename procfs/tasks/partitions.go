@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -253,7 +254,11 @@ func setRule(r *task.Rules, line string) (err error) {
 		}
 		err = errRule(line)
 	case verb == "share" && len(args) == 2:
-		uid, share := number(args[0], 0), number(args[1], 1)
+		uid, e := strconv.ParseUint(args[0], 10, 32)
+		if e != nil || uid == math.MaxUint32 { // which is nobody's, and "no change" to chown(2)
+			return fmt.Errorf("%.40q is not the number of a user: %w", args[0], meta.Invalid)
+		}
+		share := number(args[1], 1)
 		if r.Shares = maps.Clone(r.Shares); r.Shares == nil {
 			r.Shares = make(map[uint32]int)
 		}

@@ -110,7 +110,8 @@ var rootFiles = []struct {
 }{{"new", 0o666}, {"batch", 0o222}, {"status", 0o444}}
 
 func (root) Stat(context.Context) (procfs.Info, error) {
-	return procfs.Info{Name: "tasks", Mode: meta.TypeDir | 0o755}, nil
+	// Whoever submitted a task may forget it, as owner of its directory.
+	return procfs.Info{Name: "tasks", Mode: meta.TypeDir | meta.Sticky | 0o777}, nil
 }
 
 func (r root) Lookup(ctx context.Context, name string) (procfs.Node, error) {

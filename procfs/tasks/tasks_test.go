@@ -94,6 +94,8 @@ func TestNewWrong(t *testing.T) {
 		{"an option", "#DOS cpu=many\n", meta.Invalid},
 		{"no option", "#DOS fly=1\n", meta.Invalid},
 		{"a partition", "#DOS queue=nope\n", meta.Invalid},
+		{"too much", "#DOS cpu=99999999\n", meta.Invalid},
+		{"what does not go together", "#DOS every=1h\n#DOS array=0-9\n", meta.Unsupported},
 		{"too long", strings.Repeat("x", task.ScriptMax+1), meta.TooLarge},
 		{"binary", "\x7fELF\x00", meta.Invalid},
 		{"JSON", `{"script": 7}`, meta.Invalid},
@@ -110,6 +112,24 @@ func TestNewWrong(t *testing.T) {
 		if err := h.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
+	}
+	// Who does not read whether it was submitted hears what its partition says.
+	f.queues = append(f.queues, task.Queue{Name: "short", Rules: task.Rules{Timeout: time.Minute}})
+	for _, text := range []string{"#DOS queue=short\n# x\n#DOS timeout=2m\n\ntrue\n", `{"script": "true", "queue": "short", "timeout": "2m"}`} {
+		h := open(t, dir, "new", procfs.Open{Write: true, Caller: user})
+		if _, err := h.WriteAt(t.Context(), []byte(text), 0); !errors.Is(err, meta.Invalid) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	f.queues = append(f.queues, task.Queue{Name: "small", Rules: task.Rules{Limits: task.Limits{Need: task.Resources{CPU: 500}}}})
+	small := open(t, dir, "new", procfs.Open{Write: true, Caller: user})
+	for _, text := range []string{"#DOS queue=small\n", "#DOS cpu=0.5\n", "true\n"} {
+		if _, err := small.WriteAt(t.Context(), []byte(text), 0); err != nil {
+			t.Errorf("line by line: %s: %v", text, err)
+		}
+	}
+	if _, err := small.WriteAt(t.Context(), []byte("#DOS cpu=1\n"), 0); !errors.Is(err, meta.Invalid) {
+		t.Errorf("more than the partition takes: %v", err)
 	}
 	f.wrong = fmt.Errorf("near=/x: %w", meta.NotExist)
 	h := open(t, dir, "new", procfs.Open{Write: true, Caller: user})
@@ -411,7 +431,7 @@ func TestPartitions(t *testing.T) {
 	if got, want := read(t, dir, "queues/night/ctl"), "weight 1\nmax none\nuser none\ntimeout none\ndefault none\npreempt off\nlabel none\n"; got != want {
 		t.Errorf("without rules %q, want %q", got, want)
 	}
-	for _, line := range []string{"weight 0", "weight", "max", "max cpu", "max tasks=0", "max fly=1", "timeout soon", "preempt maybe", "share 1", "share x 1", "pause it", "fly"} {
+	for _, line := range []string{"weight 0", "weight", "max", "max cpu", "max tasks=0", "max fly=1", "timeout soon", "preempt maybe", "share 1", "share x 1", "share -1 1", "share 4294967295 1", "pause it", "fly"} {
 		if _, err := h.WriteAt(context.Background(), []byte(line+"\n"), 0); !errors.Is(err, meta.Invalid) {
 			t.Errorf("%s: %v", line, err)
 		}
