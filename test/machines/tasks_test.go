@@ -23,7 +23,7 @@ type town struct {
 func newTown(t *testing.T) *town {
 	cluster.NeedFuse(t)
 	cluster.NeedRoot(t)
-	cluster.Need(t, "bash", "make", "gcc")
+	cluster.Need(t, "bash", "make", "gcc", "setpriv")
 	w := &town{points: make(map[string]string)}
 	dir := cluster.Dir(t)
 	spec := func(name string) cluster.Spec {
@@ -32,12 +32,47 @@ func newTown(t *testing.T) *town {
 	}
 	w.Cluster = cluster.FoundedLocal(t, "2+1", spec("a"))
 	w.Join(t, spec("b"))
-	w.Join(t, spec("c"))
+	w.joinByFile(t, "a", spec("c"))
 	w.AwaitWhole(t, 2*time.Minute)
 	for name := range w.points {
 		w.until(t, name, "grep -c ^node tasks/status 2>/dev/null", "3\n", time.Minute)
 	}
 	return w
+}
+
+// joinByFile has a machine join with a token of nodes/join, which tells when it has.
+func (w *town) joinByFile(t *testing.T, by string, spec cluster.Spec) {
+	t.Helper()
+	w.until(t, by, "stat -c %A nodes/join 2>/dev/null", "-rw-------\n", time.Minute)
+	ask := func(line string) string {
+		return w.bash(t, by, "exec 3<>nodes/join; echo '"+line+"' >&3 && read -r name <&3 && echo $name; cut -d' ' -f3- cluster/self/error >&2")
+	}
+	token := strings.TrimSpace(w.bash(t, by, "exec 3<>nodes/join; echo new "+spec.Name+" >&3; read -r token <&3; echo $token"))
+	for line, want := range map[string]string{
+		"new two names":                           "Invalid argument\n\"new two names\" is neither new, new NAME nor a token",
+		token[:len(token)-4]:                      "Invalid argument\n",
+		strings.TrimSpace(w.Token(t, "--client")): "the token is for a client",
+	} {
+		if got := ask(line); !strings.Contains(got, want) {
+			t.Errorf("%s to nodes/join says\n%swant\n%s", line, got, want)
+		}
+	}
+	w.says(t, by, "setpriv --reuid 1000 --regid 1000 --clear-groups bash -c 'exec 3<>nodes/join' 2>&1 | sed 's/.*: //'", "Permission denied\n")
+	// Nobody has joined with it: it waits, and who gives up takes nothing away.
+	if got := w.bash(t, by, "timeout 0.3 bash -c 'exec 3<>nodes/join; echo "+token+" >&3'"); !strings.HasPrefix(got, "exit 124") {
+		t.Errorf("nobody has joined, and nodes/join says %s", got)
+	}
+	joined := make(chan string, 1)
+	go func() {
+		defer close(joined) // whatever ends it
+		joined <- ask(token)
+	}()
+	m := w.New(t, spec, "--join", token)
+	m.Again(t)
+	w.Machines = append(w.Machines, m)
+	if got := <-joined; !strings.HasPrefix(got, spec.Name+"\n") {
+		t.Errorf("who has joined? nodes/join says %q, want %s", got, spec.Name)
+	}
 }
 
 // bash runs a script in the mount of a machine, and returns what it says.
@@ -104,6 +139,8 @@ func TestTasks(t *testing.T) {
 		w.says(t, "c", "cat tasks/"+id+"/wait tasks/"+id+"/stdout tasks/"+id+"/node", "0\non "+node+"\n"+node+"\n")
 	}
 
+	w.weigh(t)
+
 	// Held, a machine takes nothing, and goes on with what it has.
 	w.says(t, "c", "echo hold a new fan > nodes/b/ctl; grep -E '^(health|why)' nodes/b/status", "health held\nwhy a new fan\n")
 	held := w.submit(t, "a", "#DOS node=b\ntrue\n")
@@ -125,6 +162,26 @@ func TestTasks(t *testing.T) {
 	w.until(t, "c", "grep ^health nodes/b/status", "health dead\n", time.Minute)
 	w.Machines[1].Again(t)
 	w.until(t, "c", "grep ^health nodes/b/status", "health alive\n", time.Minute)
+}
+
+// weigh has tasks go where there is weight, and everywhere if there is as much everywhere.
+func (w *town) weigh(t *testing.T) {
+	t.Helper()
+	run := func(file string) (spread string) {
+		id := w.submit(t, "a", "#DOS array=0-8 cpu=0.1\nuntil test -e "+file+"; do sleep 0.1; done\n")
+		w.until(t, "a", "grep -o 'running 9' tasks/"+id+"/status", "running 9\n", 30*time.Second)
+		spread = w.bash(t, "b", "for n in a b c; do ls nodes/$n/tasks | grep -c ^"+id+"_; done")
+		w.says(t, "c", "touch "+file+"; cat tasks/"+id+"/wait", "0\n")
+		return spread
+	}
+	w.says(t, "b", "for n in a b; do echo weight 0.01 > nodes/$n/ctl; done; echo weight 100 > nodes/c/ctl; grep weight nodes/c/ctl", "weight 100\n")
+	if got := run("go1"); got != "0\n0\n9\n" {
+		t.Errorf("c has all the weight, and the machines have\n%swant all with c", got)
+	}
+	w.says(t, "b", "for n in a b c; do echo weight 1 > nodes/$n/ctl; done; grep weight nodes/c/ctl", "weight 1\n")
+	if got := run("go2"); got != "3\n3\n3\n" {
+		t.Errorf("of equal weight the machines have\n%swant 3 each", got)
+	}
 }
 
 // makeProject builds a small project with each compilation a task.
