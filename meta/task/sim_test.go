@@ -14,8 +14,9 @@ import (
 )
 
 var (
-	seed = flag.Uint64("seed", 0, "of the simulations; 0: some, and as many as are usual")
-	long = flag.Bool("long", false, "run thousands of simulations")
+	seed  = flag.Uint64("seed", 0, "of the simulations; 0: some, and as many as are usual")
+	long  = flag.Bool("long", false, "run thousands of simulations")
+	times = flag.Int("seeds", 0, "how many simulations of each kind; 0: as many as are usual")
 )
 
 // seeds calls fn for each seed of a run.
@@ -25,6 +26,9 @@ func seeds(t *testing.T, usual int, fn func(t *testing.T, seed uint64)) {
 		first, n = rand.Uint64N(1<<62), usual
 		if *long {
 			n *= 20
+		}
+		if *times > 0 {
+			n = *times
 		}
 	}
 	for i := range uint64(n) {
