@@ -26,6 +26,7 @@ import (
 	"dos/meta/node"
 	metarpc "dos/meta/rpc"
 	"dos/meta/state"
+	metatrust "dos/meta/trust"
 )
 
 // member is a metadata member in memory.
@@ -649,6 +650,41 @@ func TestFinishRotation(t *testing.T) {
 	list, err := client.Trust{Caller: o.member}.Identities(t.Context())
 	if err != nil || len(list) != 3 {
 		t.Errorf("on record are %+v, %v", list, err)
+	}
+}
+
+// A tardy member has not caught up: it does not know who signs when it is first asked.
+type tardy struct {
+	admission.Member
+	asked int
+}
+
+func (m *tardy) Local(op state.Op, req, resp any) error {
+	if op == metatrust.OpSigner {
+		if m.asked++; m.asked < 3 {
+			return meta.NotExist
+		}
+	}
+	return m.Member.Local(op, req, resp)
+}
+
+// Who has a token waits for the member that it names to catch up.
+func TestTardy(t *testing.T) {
+	m := newMember()
+	keys := found(t, m, filepath.Join(t.TempDir(), "identity"))
+	late := &tardy{Member: m}
+	o := admission.NewOffice(admission.Config{Keys: keys, Member: late, Addr: "a:1", Log: slog.New(slog.DiscardHandler)})
+	token, err := o.CreateToken(t.Context(), admission.TokenWish{Rights: trust.Member})
+	if err != nil {
+		t.Fatal(err)
+	}
+	late.asked = 0
+	req, err := trust.NewRequest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.Admit(t.Context(), trust.Wish{Secret: token[strings.LastIndex(token, "/")+1:], Name: "b", Node: true, CSR: req.CSR}); err != nil || late.asked < 3 {
+		t.Errorf("admitted: %v, after %d looks", err, late.asked)
 	}
 }
 

@@ -82,6 +82,31 @@ func refuse(why error, format string, args ...any) error {
 	return refusal{fmt.Sprintf(format, args...), why}
 }
 
+const (
+	// catchUp is how long a joiner with a good token waits for a member that has only just
+	// begun and does not know the authority yet: it has the rows within moments.
+	catchUp = 5 * time.Second
+	// catchUpEvery is the pause between two looks.
+	catchUpEvery = 50 * time.Millisecond
+)
+
+// sign is sign once this member knows the authority.
+func (o *Office) sign(ctx context.Context, csr []byte, id trust.Identity) (signed, error) {
+	ctx, cancel := context.WithTimeout(ctx, catchUp)
+	defer cancel()
+	for {
+		s, err := sign(o.cfg.Member, csr, id)
+		if !errors.Is(err, meta.Unavailable) {
+			return s, err
+		}
+		select {
+		case <-time.After(catchUpEvery):
+		case <-ctx.Done():
+			return s, err
+		}
+	}
+}
+
 // Admit decides about a joiner. Before the secret is right, its error says
 // nothing about the cluster.
 func (o *Office) Admit(ctx context.Context, w trust.Wish) (trust.Grant, error) {
@@ -99,7 +124,7 @@ func (o *Office) Admit(ctx context.Context, w trust.Wish) (trust.Grant, error) {
 		return trust.Grant{}, err
 	}
 	id := trust.Identity{Cluster: o.cfg.Keys.Self().Cluster, Name: w.Name, Rights: trust.Rights(t.Rights)}
-	cert, err := sign(o.cfg.Member, w.CSR, id)
+	cert, err := o.sign(ctx, w.CSR, id)
 	switch {
 	case errors.Is(err, trust.ErrRefused):
 		return trust.Grant{}, refuse(err, "the certificate request is not good")
