@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dos/internal/access"
 	"dos/meta"
 	"dos/meta/task"
 	"dos/procfs"
@@ -85,11 +86,12 @@ func (t *Tree) inTree(option, text, cwd string) (string, error) {
 	return "", fmt.Errorf("%s=%.200s is not in the tree, which is %s here: %w", option, text, t.cfg.Mount, meta.Invalid)
 }
 
-// What the owner must be allowed to do, as bits for others.
-const (
-	toRead  = 4
-	toEnter = 1
-)
+// walk finds what a path of the tree leads to, if the owner may go there and do what is
+// wanted with it.
+func (t *Tree) walk(ctx context.Context, owner task.Owner, at string, want uint32) (meta.Attr, error) {
+	w := access.Walker{Tree: t.cfg.FS, Absolute: func(target string) (string, error) { return t.inTree("symlink", target, "") }}
+	return w.Reach(ctx, access.User{UID: owner.UID, GID: owner.GID, Groups: owner.Groups}, at, want)
+}
 
 // Settle looks for what a specification names.
 func (t *Tree) Settle(ctx context.Context, owner task.Owner, s *task.Spec) error {
@@ -98,7 +100,7 @@ func (t *Tree) Settle(ctx context.Context, owner task.Owner, s *task.Spec) error
 		if err != nil {
 			return err
 		}
-		a, err := t.walk(ctx, owner, at, toEnter)
+		a, err := t.walk(ctx, owner, at, access.Enter)
 		if err == nil && !a.IsDir() {
 			err = meta.NotDir
 		}
@@ -112,7 +114,7 @@ func (t *Tree) Settle(ctx context.Context, owner task.Owner, s *task.Spec) error
 		if err != nil {
 			return err
 		}
-		a, err := t.walk(ctx, owner, at, toRead)
+		a, err := t.walk(ctx, owner, at, access.Read)
 		if err == nil && a.IsDir() {
 			err = meta.IsDir
 		}
@@ -128,7 +130,7 @@ func (t *Tree) Settle(ctx context.Context, owner task.Owner, s *task.Spec) error
 	if err != nil {
 		return err
 	}
-	a, err := t.walk(ctx, owner, at, toRead)
+	a, err := t.walk(ctx, owner, at, access.Read)
 	if err != nil {
 		return fmt.Errorf("near=%.200s: %w", s.Near, err)
 	}
@@ -151,80 +153,4 @@ func nearest(has map[string]int64) []string {
 	list = slices.DeleteFunc(list, func(name string) bool { return has[name] == 0 || has[name] < most/2 })
 	slices.SortFunc(list, func(a, b string) int { return cmp.Or(cmp.Compare(has[b], has[a]), cmp.Compare(a, b)) })
 	return list[:min(len(list), task.PreferMax)]
-}
-
-// linksMax bounds the symbolic links on a way, as the kernel does.
-const linksMax = 40
-
-// walk finds what a path of the tree leads to, if the owner may go there and do what is
-// wanted with it.
-func (t *Tree) walk(ctx context.Context, owner task.Owner, at string, want uint32) (meta.Attr, error) {
-	a, err := t.cfg.FS.Attr(ctx, meta.Root)
-	if err != nil {
-		return a, err
-	}
-	way := []meta.Attr{a} // from the root to where it is
-	left := strings.Split(at, "/")
-	for links := 0; len(left) > 0; {
-		name := left[0]
-		left = left[1:]
-		here := way[len(way)-1]
-		switch {
-		case name == "" || name == ".":
-			continue
-		case !here.IsDir():
-			return here, meta.NotDir
-		case !may(owner, here, toEnter):
-			return here, meta.Permission
-		case name == "..":
-			way = way[:max(1, len(way)-1)]
-			continue
-		case len(way) == 1 && procfs.Reserved(name):
-			return here, fmt.Errorf("/%s is no file of the tree: %w", name, meta.Invalid)
-		}
-		next, err := t.cfg.FS.Lookup(ctx, here.Ino, name)
-		if err == nil {
-			next, err = t.cfg.FS.Attr(ctx, next.Ino)
-		}
-		if err != nil {
-			return next, err
-		}
-		if next.Mode&meta.TypeMask != meta.TypeSymlink {
-			way = append(way, next)
-			continue
-		}
-		if links++; links > linksMax {
-			return next, fmt.Errorf("more than %d symbolic links: %w", linksMax, meta.Invalid)
-		}
-		target, err := t.cfg.FS.Readlink(ctx, next.Ino)
-		if err != nil {
-			return next, err
-		}
-		if strings.HasPrefix(target, "/") {
-			if target, err = t.inTree("symlink", target, ""); err != nil {
-				return next, err
-			}
-			way = way[:1]
-		}
-		left = append(strings.Split(target, "/"), left...)
-	}
-	here := way[len(way)-1]
-	if !may(owner, here, want) {
-		return here, meta.Permission
-	}
-	return here, nil
-}
-
-// may says whether the owner may do all of want with what has these attributes.
-func may(o task.Owner, a meta.Attr, want uint32) bool {
-	mode := a.Mode
-	switch {
-	case o.UID == 0:
-		return true
-	case o.UID == a.UID:
-		mode >>= 6
-	case o.GID == a.GID || slices.Contains(o.Groups, a.GID):
-		mode >>= 3
-	}
-	return mode&want == want
 }

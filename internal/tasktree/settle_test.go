@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"dos/meta"
-	"dos/meta/task"
 	"dos/procfs"
 )
 
@@ -21,25 +20,6 @@ func TestInTree(t *testing.T) {
 		got, err := tree.inTree("near", c.text, c.cwd)
 		if got != c.want || (c.want == "") != errors.Is(err, meta.Invalid) {
 			t.Errorf("%s in %s is %q, %v; want %q", c.text, c.cwd, got, err, c.want)
-		}
-	}
-}
-
-func TestMay(t *testing.T) {
-	o := task.Owner{UID: 7, GID: 8, Groups: []uint32{9}}
-	for _, c := range []struct {
-		uid, gid, mode, want uint32
-		is                   bool
-	}{
-		{7, 0, 0o400, toRead, true}, {7, 0, 0o044, toRead, false}, {1, 8, 0o040, toRead, true}, {1, 9, 0o040, toRead, true},
-		{1, 9, 0o404, toRead, false}, {1, 1, 0o004, toRead, true}, {1, 1, 0o440, toRead, false}, {1, 1, 0o001, toEnter, true},
-	} {
-		a := meta.Attr{UID: c.uid, GID: c.gid, Mode: c.mode}
-		if may(o, a, c.want) != c.is {
-			t.Errorf("%o of %d:%d, want %o: not %v", c.mode, c.uid, c.gid, c.want, c.is)
-		}
-		if !may(task.Owner{}, a, c.want) {
-			t.Error("root may not")
 		}
 	}
 }

@@ -21,6 +21,7 @@ const module = "dos/"
 // may lists what each room may import of this module, tests aside. A trailing
 // slash means everything below. A room that is not listed may not exist.
 var may = map[string][]string{
+	"internal/access":        {"meta", "procfs"},
 	"internal/boottime":      {},
 	"internal/cache":         {"chunk/cache", "internal/boottime", "internal/rpc", "meta", "meta/cache", "meta/session", "meta/state"},
 	"internal/disk":          {},
@@ -36,9 +37,10 @@ var may = map[string][]string{
 	"internal/agent":         {"internal/boottime", "internal/run", "meta", "meta/client", "meta/task"},
 	"internal/fleet":         {"chunk", "meta", "meta/members", "procfs/cluster", "procfs/nodes"},
 	"internal/metrics":       {"meta/task", "procfs/cluster", "procfs/nodes"},
-	"internal/tasktree":      {"fuse/vfs", "meta", "meta/task", "procfs", "procfs/tasks"},
+	"internal/tasktree":      {"fuse/vfs", "internal/access", "meta", "meta/task", "procfs", "procfs/tasks"},
 	"internal/steward":       {"chunk", "meta", "meta/members", "meta/namespace"},
-	"internal/gateway/http":  {"meta", "meta/call", "meta/client", "meta/exchange"},
+	"internal/gateway/files": {"fuse/vfs", "internal/access", "meta", "procfs"},
+	"internal/gateway/http":  {"internal/access", "meta", "meta/call", "meta/client", "meta/exchange"},
 	"internal/gateway/redis": {"internal/cache", "internal/trust", "meta", "meta/cache", "meta/kv", "meta/queue"},
 	"internal/node":          {"chunk", "chunk/", "meta", "meta/", "procfs", "procfs/", "fuse", "fuse/", "internal/"},
 

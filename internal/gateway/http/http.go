@@ -18,10 +18,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os/user"
 	"strconv"
 	"time"
 
+	"dos/internal/access"
 	"dos/meta"
 	"dos/meta/call"
 	"dos/meta/client"
@@ -70,12 +70,12 @@ func fail(w http.ResponseWriter, err error) {
 
 // answer makes the call. An error is of before the reply has begun.
 func answer(w http.ResponseWriter, r *http.Request, c Calls) error {
-	uid, gid, err := who(r.URL.Query().Get("user"))
+	who, err := access.Named(r.URL.Query().Get("user"))
 	if err != nil {
 		return err
 	}
 	service := r.PathValue("service")
-	how := client.Calling{Fresh: true, By: fmt.Sprintf("uid %d by http from %s", uid, r.RemoteAddr)}
+	how := client.Calling{Fresh: true, By: fmt.Sprintf("uid %d by http from %s", who.UID, r.RemoteAddr)}
 	if text := r.Header.Get("Dos-Timeout"); text != "" {
 		if how.Timeout, err = time.ParseDuration(text); err != nil || how.Timeout <= 0 {
 			return fmt.Errorf("timeout %.80q is not one such as 5s: %w", text, meta.Invalid)
@@ -85,8 +85,8 @@ func answer(w http.ResponseWriter, r *http.Request, c Calls) error {
 	if err != nil {
 		return err
 	}
-	if err := client.May(st.Service, uid, gid, 1); err != nil {
-		return fmt.Errorf("service %q is not for user %d: %w", service, uid, err)
+	if err := client.May(st.Service, who.UID, who.GID, 1); err != nil {
+		return fmt.Errorf("service %q is not for user %d: %w", service, who.UID, err)
 	}
 	first := make([]byte, exchange.FirstMax)
 	n, err := io.ReadFull(r.Body, first)
@@ -149,31 +149,4 @@ func reply(w http.ResponseWriter, r *http.Request, talk *client.Conversation) er
 		panic(http.ErrAbortHandler) // the status is out: it must not look whole
 	}
 	return nil
-}
-
-// who reads the user that somebody asks as.
-func who(name string) (uid, gid uint32, err error) {
-	if name == "" {
-		return 0, 0, nil
-	}
-	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
-		if u, err := user.LookupId(name); err == nil {
-			return number(u)
-		}
-		return uint32(n), uint32(n), nil
-	}
-	u, err := user.Lookup(name)
-	if err != nil {
-		return 0, 0, fmt.Errorf("user %.80q is not known here: %w", name, meta.Permission)
-	}
-	return number(u)
-}
-
-func number(u *user.User) (uid, gid uint32, err error) {
-	a, err1 := strconv.ParseUint(u.Uid, 10, 32)
-	b, err2 := strconv.ParseUint(u.Gid, 10, 32)
-	if err = errors.Join(err1, err2); err != nil {
-		return 0, 0, fmt.Errorf("user %q: %w: %v", u.Username, meta.Invalid, err)
-	}
-	return uint32(a), uint32(b), nil
 }
