@@ -33,6 +33,7 @@ type files struct {
 	// dropPages has the kernel forget the pages of a node, those in dirty maps
 	// written first. Reads and writes of the node must not wait for its caller.
 	dropPages func(nodeid uint64)
+	dropName  func(dir uint64, name string) // likewise, of what a name stands for
 	// mapsDirect is whether the kernel can map what is open with FOPEN_DIRECT_IO for
 	// shared writing (Linux 6.6).
 	mapsDirect bool

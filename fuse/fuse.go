@@ -172,6 +172,22 @@ func Mount(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
+// Changed tells the kernel of a change of the tree that did not come from it: of what a
+// name in a directory stands for, unless it is empty, and of an inode, unless it is 0. Where
+// other mounts use the tree too it asks anyway. Whoever calls holds nothing that an operation of
+// the mount may wait for.
+func (s *Server) Changed(dir meta.Ino, name string, ino meta.Ino) {
+	if s.files.fs.Shared() {
+		return
+	}
+	if name != "" {
+		s.files.dropName(s.files.nodeid(dir), name)
+	}
+	if ino != 0 {
+		s.files.dropPages(s.files.nodeid(ino))
+	}
+}
+
 // connect mounts and shakes hands with the kernel.
 func connect(f *files, path string, cfg Config) (*raw.Server, error) {
 	caps := uint64(raw.CAP_ATOMIC_O_TRUNC | raw.CAP_ASYNC_DIO | raw.CAP_HANDLE_KILLPRIV_V2 | raw.CAP_DIRECT_IO_ALLOW_MMAP)
@@ -212,7 +228,8 @@ func connect(f *files, path string, cfg Config) (*raw.Server, error) {
 	server, err := newServer(f, path, opts)
 	if err == nil {
 		f.mapsDirect = server.KernelSettings().Flags64()&raw.CAP_DIRECT_IO_ALLOW_MMAP != 0
-		f.dropPages = func(nodeid uint64) { server.InodeNotify(nodeid, 0, 0) } // it may not know the inode any more
+		f.dropPages = func(nodeid uint64) { server.InodeNotify(nodeid, 0, 0) }       // it may not know the inode any more
+		f.dropName = func(dir uint64, name string) { server.EntryNotify(dir, name) } // nor the name
 		cfg.FS.OnDoubt(func(ino meta.Ino) { server.InodeNotify(f.nodeid(ino), -1, 0) })
 		return server, nil
 	}

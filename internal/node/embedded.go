@@ -12,11 +12,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"dos/chunk"
+	"dos/fuse"
 	"dos/fuse/vfs"
 	"dos/internal/cache"
 	"dos/meta"
@@ -50,6 +52,7 @@ type Embedded struct {
 	holding holding  // of queues in memory and entries of the cache
 	caching *caching
 	cache   *cache.Client
+	shown   atomic.Pointer[fuse.Server] // nil before it is mounted
 
 	events  *cluster.Journal
 	started time.Time

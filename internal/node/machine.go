@@ -21,6 +21,7 @@ import (
 	"dos/internal/admission"
 	"dos/internal/cache"
 	"dos/internal/fleet"
+	"dos/internal/gateway/files"
 	gateway "dos/internal/gateway/http"
 	"dos/internal/rights"
 	"dos/internal/rpc"
@@ -82,6 +83,7 @@ type Machine struct {
 	listener net.Listener
 	port     *rpc.Port
 	redis    net.Listener   // nil without
+	files    *lazyTree      // of who asks by HTTP
 	dialled  rpc.Conns      // to other machines, beside the mesh's
 	meta     *metanode.Node // nil without the role, as mesh and office
 	mesh     *rpc.Mesh      // of the metadata members
@@ -128,7 +130,7 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 			return nil, err
 		}
 	}
-	m := &Machine{cfg: c, started: time.Now(), broken: make(chan error, 1)}
+	m := &Machine{cfg: c, started: time.Now(), files: newLazyTree(), broken: make(chan error, 1)}
 	if m.data, err = openMachineData(ctx, c); err != nil {
 		return nil, err
 	}
@@ -241,6 +243,7 @@ func (m *Machine) work(ctx, below context.Context) error {
 	g.Go(func() error { return m.keepIdentity(running) })
 	g.Go(func() error { return m.hold(running) })
 	g.Go(func() error { return m.serveRedis(running) })
+	g.Go(func() error { return m.serveFiles(running) })
 	if m.meta != nil {
 		g.Go(func() error { return m.meta.Run(running) })
 		g.Go(func() error { return m.office.Run(running) })
@@ -354,6 +357,7 @@ func (m *Machine) serveAdmin(ctx context.Context) error {
 		defer dialer.Close()
 		mux := http.NewServeMux()
 		mux.Handle("/rpc/", rights.HTTP(gateway.Handler(dialer), rights.Calls, m.keys))
+		filesAt(mux, rights.HTTP(files.Handler(files.Config{Scheme: "https", Tree: m.files.await}), rights.Files, m.keys))
 		mux.Handle("/", rights.HTTP(handler, rights.Admin, m.keys))
 		return serveHTTP(ctx, m.port.Listener(protoAdmin), mux)
 	})

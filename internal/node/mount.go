@@ -20,6 +20,7 @@ import (
 	"dos/fuse/vfs"
 	"dos/internal/admin"
 	"dos/internal/cache"
+	"dos/internal/gateway/files"
 	gateway "dos/internal/gateway/http"
 	"dos/internal/metrics"
 	"dos/internal/rights"
@@ -121,6 +122,7 @@ func mountEmbedded(ctx context.Context, c MountConfig) (err error) {
 		if c.Tasks && c.Subtree == "" {
 			f.runner = &runnerConfig{Data: e.data.path, Embedded: true, Offer: offerOf(nodeName, nil, task.Resources{}), Version: Version()}
 		}
+		f.served = e.shown.Store
 		f.mounted = func(point string) {
 			e.events.Add("mounted at %s", point)
 			if err := noteHolder(e.data.lock, point); err != nil {
@@ -150,9 +152,10 @@ type front struct {
 	services client.Caller
 	node     string // the machine that serves the mount, by name
 	session  func() meta.SessionID
-	broken   <-chan error  // why the mount cannot go on
-	mounted  func(string)  // called once the mount is usable, with its path
-	runner   *runnerConfig // of the machine's tasks; nil: none run here
+	broken   <-chan error       // why the mount cannot go on
+	mounted  func(string)       // called once the mount is usable, with its path
+	served   func(*fuse.Server) // called before that with what serves it; optional
+	runner   *runnerConfig      // of the machine's tasks; nil: none run here
 	last     cluster.LastError
 }
 
@@ -193,6 +196,9 @@ func (f *front) serve(ctx, running context.Context, c MountConfig) error {
 	server, err := fuse.Mount(ctx, cfg)
 	if err != nil {
 		return err
+	}
+	if f.served != nil {
+		f.served(server)
 	}
 	f.mounted(server.MountPoint())
 	if c.Ready != nil {
@@ -265,6 +271,7 @@ func (e *Embedded) serveAdmin(ctx context.Context) error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/rpc/", gateway.Handler(e.dialer))
+	filesAt(mux, files.Handler(files.Config{Scheme: "http", Changed: e.changed, Tree: func(context.Context) (*vfs.FS, error) { return e.tree, nil }}))
 	mux.Handle("/", admin.Handler(admin.Services{Data: administration{e}, Meta: executor{e.meta, &e.holding}, Access: embeddedAccess{client.Trust{Caller: e.meta}}}))
 	err = serveHTTP(ctx, l, mux)
 	return errors.Join(err, remove(), os.Remove(e.data.sock()))

@@ -132,8 +132,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 		return err
 	}
 	u := user{
-		FS:    vfs.New(vfs.Config{Meta: client.Files{Caller: here}, Data: path, Leases: here, Sync: c.Options.Sync}),
-		path:  path,
+		tree:  tree{vfs.New(vfs.Config{Meta: client.Files{Caller: here}, Data: path, Leases: here, Sync: c.Options.Sync}), path},
 		locks: client.NewLocker(here, here.Session),
 		named: client.NewNamed(here),
 		calls: client.NewServer(here, ways, host),
@@ -184,8 +183,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 
 // A user is a mount under the session of its client.Presence.
 type user struct {
-	*vfs.FS
-	path  *stripe.Path
+	tree
 	locks *client.Locker
 	named *client.Named
 	calls *client.Server
@@ -193,11 +191,10 @@ type user struct {
 
 // Fenced implements client.User.
 func (u user) Fenced() {
-	u.path.Forget()
 	u.locks.Fenced()
 	u.named.Fenced()
 	u.calls.Fenced()
-	u.FS.Fenced()
+	u.tree.Fenced()
 }
 
 // DefaultIdentity is the identity file that is used when none is named.

@@ -39,6 +39,17 @@ var Calls = Methods{
 	"/rpc/": trust.ReadWrite,
 }
 
+// Files are the paths of package gateway/files, of which some may be read by who may not
+// change them.
+var Files = Methods{
+	"GET /fs/":       trust.ReadOnly,
+	"HEAD /fs/":      trust.ReadOnly,
+	"/fs/":           trust.ReadWrite,
+	"GET /webhdfs/":  trust.ReadOnly,
+	"HEAD /webhdfs/": trust.ReadOnly,
+	"/webhdfs/":      trust.ReadWrite,
+}
+
 // cutDir returns the first directory of a path, with its slashes.
 func cutDir(path string) (dir, rest string, below bool) {
 	name, rest, below := strings.Cut(strings.TrimPrefix(path, "/"), "/")
@@ -68,7 +79,9 @@ func HTTP(h http.Handler, need Methods, keys *trust.Keyring) http.Handler {
 		}
 		right, ok := need[r.URL.Path]
 		if dir, _, below := cutDir(r.URL.Path); !ok && below {
-			right, ok = need[dir]
+			if right, ok = need[r.Method+" "+dir]; !ok {
+				right, ok = need[dir]
+			}
 		}
 		switch {
 		case !ok || right == never:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -18,8 +19,10 @@ func TestHTTP(t *testing.T) {
 	c := newCluster(t)
 	keys := c.ring("a", trust.Member)
 	const proto = "http/1.1"
+	need := maps.Clone(Admin)
+	maps.Copy(need, Files)
 	port := rpc.NewPort(rpctest.Listen(t), keys.ServerConfig(proto), slog.New(slog.DiscardHandler), proto)
-	h := HTTP(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "done") }), Admin, keys)
+	h := HTTP(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "done") }), need, keys)
 	server := &http.Server{Handler: h, ConnContext: Conn}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 2)
@@ -31,10 +34,14 @@ func TestHTTP(t *testing.T) {
 		<-ended
 		<-ended
 	})
-	ask := func(ring *trust.Keyring, path string) (int, string) {
+	ask := func(ring *trust.Keyring, method, path string) (int, string) {
 		t.Helper()
 		transport := &http.Transport{TLSClientConfig: ring.ClientConfig("a", proto), DisableKeepAlives: true}
-		r, err := (&http.Client{Transport: transport}).Get("https://" + port.Addr().String() + path)
+		req, err := http.NewRequestWithContext(t.Context(), method, "https://"+port.Addr().String()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := (&http.Client{Transport: transport}).Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,14 +55,29 @@ func TestHTTP(t *testing.T) {
 	for right := trust.ReadOnly; right <= trust.Member; right++ {
 		ring := c.ring("x", right)
 		for path, need := range Admin {
-			code, text := ask(ring, path)
+			code, text := ask(ring, "GET", path)
 			if ok := right >= need; ok != (code == http.StatusOK && text == "done") || !ok && code != http.StatusForbidden {
 				t.Errorf("%v asks for %s: %d %s", right, path, code, text)
 			}
 		}
 		for _, path := range []string{"/", "/status/", "//status", "/new", "/dump?x"} {
-			if code, text := ask(ring, path); code != http.StatusForbidden || !strings.Contains(text, "machine itself") {
+			if code, text := ask(ring, "GET", path); code != http.StatusForbidden || !strings.Contains(text, "machine itself") {
 				t.Errorf("%v asks for %s: %d %s", right, path, code, text)
+			}
+		}
+	}
+	for _, turn := range []struct {
+		method, path string
+		need         trust.Rights
+	}{
+		{"GET", "/fs/a/b", trust.ReadOnly}, {"GET", "/webhdfs/v1/a?op=OPEN", trust.ReadOnly},
+		{"PUT", "/fs/a", trust.ReadWrite}, {"DELETE", "/fs/a", trust.ReadWrite}, {"PATCH", "/fs/", trust.ReadWrite},
+		{"PUT", "/webhdfs/v1/a", trust.ReadWrite}, {"POST", "/webhdfs/v1/a", trust.ReadWrite},
+	} {
+		for right := trust.ReadOnly; right <= trust.Member; right++ {
+			code, text := ask(c.ring("x", right), turn.method, turn.path)
+			if ok := right >= turn.need; ok != (code == http.StatusOK && text == "done") || !ok && code != http.StatusForbidden {
+				t.Errorf("%v sends %s %s: %d %s", right, turn.method, turn.path, code, text)
 			}
 		}
 	}
