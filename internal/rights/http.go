@@ -78,7 +78,7 @@ func HTTP(h http.Handler, need Methods, keys *trust.Keyring) http.Handler {
 			return
 		}
 		right, ok := need[r.URL.Path]
-		if dir, _, below := cutDir(r.URL.Path); !ok && below {
+		if dir, _, below := cutDir(r.URL.Path); below {
 			if right, ok = need[r.Method+" "+dir]; !ok {
 				right, ok = need[dir]
 			}

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -235,12 +236,25 @@ func (a *Authority) Sign(request []byte, id Identity) (cert []byte, err error) {
 	}
 	if !id.IsNode() {
 		template.ExtKeyUsage = template.ExtKeyUsage[:1]
+	} else if isHost(id.Name) {
+		template.DNSNames = []string{id.Name} // for programs that know hosts alone: most machines have their host's name
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, csr.PublicKey, a.key)
 	if err != nil {
 		return nil, err
 	}
 	return certPEM(der), nil
+}
+
+// isHost says whether the name of a machine can be a host's (RFC 1123): a certificate that
+// names another may not be read.
+func isHost(name string) bool {
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || strings.Contains(label, "_") || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+	}
+	return true
 }
 
 // A Request is a new key that wants a certificate.

@@ -363,6 +363,17 @@ func TestSign(t *testing.T) {
 			t.Errorf("name %q: %v", name, err)
 		}
 	}
+	for name, want := range map[string]bool{"a": true, "a.example.org": true, "a_b": false, "a.": false, "a..b": false, "a-": false, "a.-b": false} {
+		for _, right := range []Rights{Member, Admin} {
+			k, err := NewKeyring(r.admit(Identity{r.cluster, name, right}))
+			if err != nil {
+				t.Fatalf("name %q: %v", name, err)
+			}
+			if got := k.own.Leaf.VerifyHostname(name) == nil; got != (want && right == Member) {
+				t.Errorf("%v %q is a host by its certificate: %v", right, name, got)
+			}
+		}
+	}
 	secret, err := r.ca.PEM()
 	if err != nil {
 		t.Fatal(err)
