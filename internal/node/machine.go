@@ -160,7 +160,8 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 			return nil, err
 		}
 	}
-	protos := []string{protoCalls, protoBulk, protoAdmin, protoRaft}
+	// HTTP/1.1 first: who speaks HTTP/2 beside it, as curl does, wants no gRPC.
+	protos := []string{protoAdmin, protoCalls, protoBulk, protoRaft}
 	m.port = rpc.NewPort(m.listener, m.keys.ServerConfig(protos...), slog.Default(), append(protos, trust.JoinProto, trust.StandingProto)...)
 	if m.has(roleMeta) {
 		if err := m.openMember(ctx); err != nil {

@@ -34,9 +34,9 @@ func TestHTTP(t *testing.T) {
 		<-ended
 		<-ended
 	})
-	ask := func(ring *trust.Keyring, method, path string) (int, string) {
+	ask := func(ring *trust.Keyring, method, path string, protos ...string) (int, string) {
 		t.Helper()
-		transport := &http.Transport{TLSClientConfig: ring.ClientConfig("a", proto), DisableKeepAlives: true}
+		transport := &http.Transport{TLSClientConfig: ring.ClientConfig("a", protos...), DisableKeepAlives: true}
 		req, err := http.NewRequestWithContext(t.Context(), method, "https://"+port.Addr().String()+path, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -55,13 +55,13 @@ func TestHTTP(t *testing.T) {
 	for right := trust.ReadOnly; right <= trust.Member; right++ {
 		ring := c.ring("x", right)
 		for path, need := range Admin {
-			code, text := ask(ring, "GET", path)
+			code, text := ask(ring, "GET", path, proto)
 			if ok := right >= need; ok != (code == http.StatusOK && text == "done") || !ok && code != http.StatusForbidden {
 				t.Errorf("%v asks for %s: %d %s", right, path, code, text)
 			}
 		}
 		for _, path := range []string{"/", "/status/", "//status", "/new", "/dump?x"} {
-			if code, text := ask(ring, "GET", path); code != http.StatusForbidden || !strings.Contains(text, "machine itself") {
+			if code, text := ask(ring, "GET", path, proto); code != http.StatusForbidden || !strings.Contains(text, "machine itself") {
 				t.Errorf("%v asks for %s: %d %s", right, path, code, text)
 			}
 		}
@@ -75,7 +75,7 @@ func TestHTTP(t *testing.T) {
 		{"PUT", "/webhdfs/v1/a", trust.ReadWrite}, {"POST", "/webhdfs/v1/a", trust.ReadWrite},
 	} {
 		for right := trust.ReadOnly; right <= trust.Member; right++ {
-			code, text := ask(c.ring("x", right), turn.method, turn.path)
+			code, text := ask(c.ring("x", right), turn.method, turn.path) // names no protocol
 			if ok := right >= turn.need; ok != (code == http.StatusOK && (text == "done" || turn.method == "HEAD")) || !ok && code != http.StatusForbidden {
 				t.Errorf("%v sends %s %s: %d %s", right, turn.method, turn.path, code, text)
 			}

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -16,6 +17,9 @@ import (
 
 // HTTP2 is the protocol (ALPN, RFC 7301) of connections that Serve serves.
 const HTTP2 = "h2"
+
+// http1 is the protocol of connections that name none.
+const http1 = "http/1.1"
 
 // handshakes bounds the connections of a port that have not said yet who they
 // are. Further ones wait to be accepted.
@@ -129,7 +133,7 @@ func (p *Port) greet(ctx context.Context, tcp net.Conn) {
 		}
 		return
 	}
-	q := p.queues[conn.ConnectionState().NegotiatedProtocol]
+	q := p.queues[cmp.Or(conn.ConnectionState().NegotiatedProtocol, http1)]
 	if q == nil {
 		conn.Close() //nolint:errcheck // nobody was served
 		return

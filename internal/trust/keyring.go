@@ -240,8 +240,11 @@ func (k *Keyring) Admitted(cs tls.ConnectionState) (Peer, error) {
 	return peer, nil
 }
 
-// ServerConfig admits peers that speak one of protos (ALPN, RFC 7301) and have
-// an identity of the cluster, anybody who speaks JoinProto alone, and to
+// http1 is what they speak who name no protocol: HTTP is older than ALPN.
+const http1 = "http/1.1"
+
+// ServerConfig admits peers that speak one of protos (ALPN, RFC 7301), or name none if
+// HTTP/1.1 is one of them, and have an identity of the cluster, anybody who speaks JoinProto alone, and to
 // StandingProto alone those who were turned out too.
 func (k *Keyring) ServerConfig(protos ...string) *tls.Config {
 	admit := &tls.Config{
@@ -251,7 +254,7 @@ func (k *Keyring) ServerConfig(protos ...string) *tls.Config {
 		ClientAuth:             tls.RequireAnyClientCert,
 		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return k.certificate(), nil },
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			if cs.NegotiatedProtocol == "" { // crypto/tls lets some through without
+			if cs.NegotiatedProtocol == "" && !slices.Contains(protos, http1) { // crypto/tls lets some through without
 				return fmt.Errorf("%w: it speaks none of %q", ErrRefused, protos)
 			}
 			_, err := k.Peer(cs)

@@ -109,6 +109,7 @@ func TestWhoIsAdmitted(t *testing.T) {
 	if err := server.Trust(server.Authorities(), []string{leaf.SerialNumber.Text(16)}); err != nil {
 		t.Fatal(err)
 	}
+	unnamed := r.ring("c", ReadOnly).ClientConfig("")
 	for _, test := range []struct {
 		name           string
 		server, client *tls.Config
@@ -125,6 +126,9 @@ func TestWhoIsAdmitted(t *testing.T) {
 		{name: "revoked", server: config, client: out.ClientConfig("", "h2"), sFails: true, cFails: true, sSays: "was revoked"},
 		{name: "without a certificate", server: config, client: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}, sFails: true, cFails: true, sSays: "certificate"},
 		{name: "without a protocol", server: config, client: &tls.Config{InsecureSkipVerify: true}, sFails: true, cFails: true},
+		{name: "HTTP without a protocol", server: server.ServerConfig("h2", "http/1.1"), client: unnamed},
+		{name: "HTTP without a protocol or certificate", server: server.ServerConfig("h2", "http/1.1"), client: &tls.Config{InsecureSkipVerify: true}, sFails: true, cFails: true, sSays: "certificate"},
+		{name: "a certificate without a protocol", server: config, client: unnamed, sFails: true, cFails: true, sSays: "speaks none of"},
 		{name: "another protocol", server: config, client: r.ring("b", Member).ClientConfig("", "http/1.1"), sFails: true, cFails: true},
 		{name: "joining and more", server: config, client: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{JoinProto, "h2"}}, sFails: true, cFails: true},
 		{name: "TLS 1.2", server: config, client: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{JoinProto}, MaxVersion: tls.VersionTLS12}, sFails: true, cFails: true},
