@@ -3,6 +3,7 @@ package machines
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -78,6 +79,17 @@ func TestHTTP(t *testing.T) {
 		want(ask(machine, "ro", "/webhdfs/v1/d?op=MKDIRS", "-X", "PUT"), "this is for rw, not for client ro (ro)\n403")
 	}
 	want(read("d/f"), "mine")
+
+	t.Run("fsspec", func(t *testing.T) {
+		python := "/usr/bin/python3" // it has the system's packages
+		if exec.CommandContext(t.Context(), python, "-c", "import fsspec, requests").Run() != nil {
+			t.Skip("fsspec is not installed (apt-get install python3-fsspec python3-requests)")
+		}
+		host, port, _ := strings.Cut(c.Machines[1].Addr, ":")
+		if r := cluster.Run(t, python, "testdata/webhdfs.py", host, port, filepath.Join(dir, "rw")); r.Code != 0 || r.Stdout != "ok\n" {
+			t.Errorf("exit status %d, %q\n%s", r.Code, r.Stdout, r.Stderr)
+		}
+	})
 
 	c.Machines[0].Kill(t)
 	cluster.Await(t, time.Minute, func() error {

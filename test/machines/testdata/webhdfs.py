@@ -1,0 +1,44 @@
+# What a program does with files through fsspec's WebHDFS: HOST PORT IDENTITY.
+import os
+import sys
+import warnings
+
+for name in "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE":
+    os.environ.pop(name, None)  # they would be asked for, whatever verify says
+warnings.simplefilter("ignore")
+from fsspec.implementations.webhdfs import WebHDFS
+
+host, port, identity = sys.argv[1:]
+fs = WebHDFS(host, port=int(port), user="root", use_https=True, skip_instance_cache=True)
+fs._connect()
+fs.session.cert, fs.session.verify = identity, False  # it knows machines by address
+
+data = os.urandom(5_000_000)
+fs.mkdir("/py/a")
+with fs.open("/py/a/f", "wb") as f:
+    f.write(data)
+assert fs.info("/py/a/f")["size"] == len(data), fs.info("/py/a/f")
+with fs.open("/py/a/f", "rb") as f:
+    assert f.read() == data
+    f.seek(1000)
+    assert f.read(10) == data[1000:1010]
+with fs.open("/py/a/f", "ab") as f:
+    f.write(b"tail")
+assert fs.cat("/py/a/f") == data + b"tail"
+assert fs.ls("/py/a", detail=False) == ["/py/a/f"], fs.ls("/py/a")
+fs.mv("/py/a/f", "/py/g")
+assert fs.exists("/py/g") and not fs.exists("/py/a/f")
+assert fs.find("/py") == ["/py/g"], fs.find("/py")
+try:
+    fs.info("/py/none")
+    raise SystemExit("there is what was not made")
+except FileNotFoundError:
+    pass
+try:
+    fs.rm("/py")
+    raise SystemExit("a directory was removed that is not empty")
+except RuntimeError:
+    pass
+fs.rm("/py", recursive=True)
+assert not fs.exists("/py")
+print("ok")
