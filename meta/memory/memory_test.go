@@ -279,6 +279,7 @@ func TestHistory(t *testing.T) {
 	const programs = 4
 	for id := range programs {
 		taker := w.client()
+		go taker.Run(t.Context()) //nolint:errcheck // it never fails
 		work.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				m := fmt.Sprintf("%d/%d", id, n)
