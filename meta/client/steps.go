@@ -30,11 +30,11 @@ func (t *Taker) Ack(name, group string, by Process, number uint64) (txn.Step, er
 	var steps []txn.Step
 	for _, r := range t.taken(name) {
 		mine := r.by.PID == by.PID && by.PID != 0 || number != 0
-		if r.consumer.take.Group != group || by.UID != 0 && r.by.UID != by.UID || !mine || number != 0 && r.only != number {
+		if r.consumer.take.Group != group || by.UID != 0 && r.by.UID != by.UID || !mine {
 			continue
 		}
 		r.mu.Lock()
-		if r.now != 0 && r.in == t.stay.Session() {
+		if r.now != 0 && (number == 0 || r.now == number) && r.in == t.stay.Session() {
 			steps = append(steps, Ack(name, r.claim, r.now))
 		}
 		r.mu.Unlock()

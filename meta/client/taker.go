@@ -126,6 +126,8 @@ func (t *Taker) Take(ctx context.Context, name, group, who string, by Process, w
 
 // only1 takes one message, of which the Reader is from then on.
 func (r *Reader) only1(ctx context.Context, wait bool) (queue.Got, error) {
+	r.mu.Lock() // as soon as it is among the others the Taker keeps it
+	defer r.mu.Unlock()
 	r.only = 0
 	if err := r.fill(ctx, 1, wait); err != nil {
 		return queue.Got{}, err
@@ -134,7 +136,13 @@ func (r *Reader) only1(ctx context.Context, wait bool) (queue.Got, error) {
 	r.taker.mu.Lock()
 	r.taker.readers[r] = true
 	r.taker.mu.Unlock()
-	return r.step(ctx)
+	m, err := r.step(ctx)
+	if err == errGone { // nobody is to wait for it while it waits for the next one
+		r.taker.mu.Lock()
+		delete(r.taker.readers, r)
+		r.taker.mu.Unlock()
+	}
+	return m, err
 }
 
 // Open returns a Reader of many messages.
