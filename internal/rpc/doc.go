@@ -48,6 +48,10 @@
 // are shaken there too and heads are sealed, but with keys for localLabel, and
 // payloads are sent as they are, in one piece: they do not leave the kernel. With
 // six servers on one machine that made cold reads a fifth faster.
+// There an answer may be a part of a file too (FilePart).
+//
+// The answer to a bulk call whose caller has left is read to its end by nobody, and the
+// connection stays: shaking hands again costs more.
 //
 // # Errors
 //
