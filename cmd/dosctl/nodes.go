@@ -26,7 +26,7 @@ func listNodes(ctx context.Context, c command, client *admin.Client) error {
 		return printJSON(c.out, s.Machines)
 	}
 	if len(s.Machines) == 0 {
-		fmt.Fprintln(c.errout, "dosctl: this is an embedded cluster: it has no machines of its own")
+		fmt.Fprintln(c.errout, "dosctl: no machines: an embedded cluster has none of its own, one just founded has none yet")
 	}
 	_, err := io.WriteString(c.out, s.MachineTable())
 	return err

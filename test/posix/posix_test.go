@@ -23,7 +23,16 @@ func TestPlain(t *testing.T) { posix.Run(t, cluster.Dir(t)) }
 
 func TestMounted(t *testing.T) {
 	cluster.NeedFuse(t)
-	m := cluster.Start(t, cluster.Dir(t)+"/data")
+	suite(t, cluster.Start(t, cluster.Dir(t)+"/data"))
+}
+
+// TestClusterMounted runs the suite on a mount of three machines.
+func TestClusterMounted(t *testing.T) {
+	cluster.NeedFuse(t)
+	suite(t, cluster.Three(t, cluster.FoundedLocal, "2+1").Mount(t))
+}
+
+func suite(t *testing.T, m *cluster.Mount) {
 	dir := m.Path("suite")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
