@@ -249,13 +249,16 @@ func TestSession(t *testing.T) {
 // A session that is renewed keeps tasks alive, one that is not ends them, whatever the agent does.
 func TestLeft(t *testing.T) {
 	s := newSite(t)
-	s.left.Store(int64(600 * time.Millisecond))
-	token := s.submit("echo up; sleep 1.5; echo alive; sleep 60")
+	s.left.Store(int64(3 * time.Second))
+	token := s.submit("echo up; sleep 4; echo alive; sleep 60")
 	s.says(token, "up\nalive\n")
 	s.left.Store(int64(-time.Second))
 	began := time.Now()
-	s.await(token, task.Ended)
-	if took := time.Since(began); took > 2*time.Second {
+	// It did not end so by itself: it is to run again.
+	if r := s.await(token, task.Decline); !strings.Contains(r.Text, "cut off") {
+		t.Errorf("declined: %q", r.Text)
+	}
+	if took := time.Since(began); took > 15*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	token = s.submit("echo ran")

@@ -148,8 +148,11 @@ func (t *attempt) perform(ctx context.Context) (exit task.Exit, usage task.Usage
 	default:
 	}
 	note := out.finish(ctx)
-	if end.Lost {
+	switch {
+	case end.Lost:
 		return exit, usage, errors.New("the process that looked after it was killed")
+	case end.Overdue && !cancelled && !timedOut: // and now the service is heard of again
+		return exit, usage, errors.New("it was killed, for the machine was cut off")
 	}
 	return outcome(end, timedOut, cancelled, note), usage, nil
 }

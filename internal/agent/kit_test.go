@@ -208,7 +208,9 @@ func (s *site) eventually(what string, is func() bool) {
 	s.Helper()
 	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			s.Fatalf("%s: it does not come; reported: %+v", what, s.service.heard)
+			var heard []task.Report
+			s.service.set(func() { heard = slices.Clone(s.service.heard) })
+			s.Fatalf("%s: it does not come; reported: %+v", what, heard)
 		}
 	}
 }

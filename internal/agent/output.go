@@ -212,6 +212,7 @@ func (o *output) take(ctx context.Context, piece []byte) {
 // the pipe, and then waits.
 func (o *output) insist(ctx context.Context, do func() error) {
 	var full time.Time
+	gone := false
 	for len(o.kept) > 0 {
 		err := do()
 		if err == nil {
@@ -222,8 +223,11 @@ func (o *output) insist(ctx context.Context, do func() error) {
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, syscall.ENOENT) && o.tree.look() == "":
-			o.give("its file is gone")
-			return
+			if gone {
+				o.give("its file is gone")
+				return
+			}
+			gone = true // or the tree came back since: the next time tells
 		case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
 			if full.IsZero() {
 				full = time.Now()
