@@ -137,8 +137,12 @@ wait
 
 func TestLeftBehind(t *testing.T) {
 	each(t, func(t *testing.T, h *Host) {
-		r := begin(t, h, Spec{Script: []byte(escape + "sleep 0.2; exit 4")})
+		seen := filepath.Join(t.TempDir(), "seen")
+		r := begin(t, h, Spec{Script: []byte(escape + "until test -e " + seen + "; do sleep 0.02; done; exit 4")})
 		pid := r.number(t, "away ")
+		if err := os.WriteFile(seen, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
 		if end := r.wait(t); end.Code != 4 {
 			t.Errorf("%v", end)
 		}
@@ -207,8 +211,13 @@ func TestUntil(t *testing.T) {
 		if took := boottime.Now() - began; took < short || took > short+10*time.Second {
 			t.Errorf("killed after %v", took)
 		}
-		r = begin(t, h, Spec{Script: []byte("sleep 0.8; exit 6"), Until: boottime.Now() + short})
+		put, until := filepath.Join(t.TempDir(), "put"), boottime.Now()+3*time.Second
+		r = begin(t, h, Spec{Script: []byte("until test -e " + put + "; do sleep 0.02; done; exit 6"), Until: until})
 		r.Extend(boottime.Now() + time.Hour)
+		eventually(t, "the first hour", func() bool { return boottime.Now() > until+short })
+		if err := os.WriteFile(put, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
 		if end := r.wait(t); end.Overdue || end.Code != 6 {
 			t.Errorf("put off: %v", end)
 		}
