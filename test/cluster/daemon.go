@@ -41,6 +41,9 @@ func (d *daemon) Heal(tb testing.TB) {
 	d.host.heal(tb)
 }
 
+// PID is the process's id.
+func (d *daemon) PID() int { return d.proc.cmd.Process.Pid }
+
 func (d *daemon) signal(tb testing.TB, sig os.Signal) {
 	tb.Helper()
 	if err := d.proc.cmd.Process.Signal(sig); err != nil {

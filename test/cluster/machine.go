@@ -105,6 +105,20 @@ func (m *Machine) Ended(tb testing.TB) Result {
 	return Result{Code: p.cmd.ProcessState.ExitCode(), Stderr: m.log.String()}
 }
 
+// Mute has everything vanish that this machine sends to another one, which goes on being
+// heard: what it asks is done, and it does not hear so. Unmute ends it. They must be on
+// a network.
+func (m *Machine) Mute(tb testing.TB, to *Machine) {
+	tb.Helper()
+	m.host.mute(tb, to.host)
+}
+
+// Unmute ends a Mute.
+func (m *Machine) Unmute(tb testing.TB, to *Machine) {
+	tb.Helper()
+	m.host.unmute(tb, to.host)
+}
+
 // Wipe deletes all that its store in the data directory has, as a disk that dies
 // does. The machine runs or not.
 func (m *Machine) Wipe(tb testing.TB) {

@@ -100,9 +100,6 @@ func (m *Mount) Cold(tb testing.TB) {
 	m.Again(tb)
 }
 
-// PID is the process's id.
-func (m *Mount) PID() int { return m.proc.cmd.Process.Pid }
-
 // Alive reports whether the process runs.
 func (m *Mount) Alive() bool { return m.proc.alive() }
 

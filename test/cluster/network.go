@@ -94,6 +94,21 @@ func (h *host) heal(tb testing.TB) {
 	ip(tb, "-n", h.net.center(), "link", "set", h.plug, "master", "br0")
 }
 
+// nobody is a hardware address that no host has.
+const nobody = "02:00:00:00:00:00"
+
+// mute has everything vanish that is sent from there to another host. Nobody is told.
+func (h *host) mute(tb testing.TB, to *host) {
+	tb.Helper()
+	ip(tb, "-n", h.name, "neigh", "replace", to.addr, "lladdr", nobody, "dev", "eth0", "nud", "permanent")
+}
+
+// unmute ends a mute.
+func (h *host) unmute(tb testing.TB, to *host) {
+	tb.Helper()
+	ip(tb, "-n", h.name, "neigh", "del", to.addr, "dev", "eth0")
+}
+
 func ip(tb testing.TB, args ...string) {
 	tb.Helper()
 	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {

@@ -94,9 +94,25 @@ exit 4`, at("away")))
 
 // zombies counts the dead below a process that nobody has looked at.
 func zombies(above int) (n int) {
+	all := parents()
+	for pid := range all {
+		if lives(pid) {
+			continue
+		}
+		for at := all[pid]; at > 1; at = all[at] {
+			if at == above {
+				n++
+				break
+			}
+		}
+	}
+	return n
+}
+
+// parents is who began which process.
+func parents() map[int]int {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	parents := make(map[int]int)
-	var dead []int
+	all := make(map[int]int)
 	for _, stat := range stats {
 		text := read(stat)
 		var pid, parent int
@@ -105,20 +121,9 @@ func zombies(above int) (n int) {
 		if begin < 0 || end < begin {
 			continue // it has gone
 		}
-		if _, err := fmt.Sscan(text[:begin]+text[end+1:], &pid, &state, &parent); err != nil {
-			continue
-		}
-		if parents[pid] = parent; state == "Z" {
-			dead = append(dead, pid)
+		if _, err := fmt.Sscan(text[:begin]+text[end+1:], &pid, &state, &parent); err == nil {
+			all[pid] = parent
 		}
 	}
-	for _, pid := range dead {
-		for at := parents[pid]; at > 1; at = parents[at] {
-			if at == above {
-				n++
-				break
-			}
-		}
-	}
-	return n
+	return all
 }

@@ -1,0 +1,109 @@
+package tasks
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"dos/test/cluster"
+)
+
+// The task of a machine that stands still, whole, runs elsewhere meanwhile. When the machine
+// goes on its attempt ends at once, and nothing that it does then comes into the tree.
+func TestPaused(t *testing.T) {
+	c, points := three(t)
+	dir := cluster.Dir(t)
+	task := submit(t, points["a"], fmt.Sprintf(`trap '' TERM
+while ! test -e %[1]s/go; do
+	echo $DOS_ATTEMPT; echo $DOS_ATTEMPT >>$DOS_MOUNT/said; echo $DOS_ATTEMPT $(date +%%s%%N) >>%[1]s/beats
+	sleep 0.02
+done`, dir))
+	beats := filepath.Join(dir, "beats")
+	awaitText(t, beats, "1 ", soon)
+	its, other := running(t, c, points, task)
+	task = filepath.Join(points[other.Name], "tasks", filepath.Base(task))
+	said := filepath.Join(points[other.Name], "said")
+	awaitText(t, said, "1\n", soon)
+
+	roots := []int{its.PID(), runner(t, its.Data)}
+	goOn := func() {
+		for _, pid := range slices.Backward(append(roots, underneath(roots)...)) { // who is to kill comes after who is to die
+			_ = syscall.Kill(pid, syscall.SIGCONT) // or it has ended
+		}
+	}
+	t.Cleanup(goOn)
+	var stopped []int
+	for { // until nobody is left who could start another
+		all := append(slices.Clone(roots), underneath(roots)...)
+		fresh := slices.DeleteFunc(all, func(pid int) bool { return slices.Contains(stopped, pid) })
+		if len(fresh) == 0 {
+			break
+		}
+		for _, pid := range fresh {
+			_ = syscall.Kill(pid, syscall.SIGSTOP)
+		}
+		stopped = append(stopped, fresh...)
+	}
+	awaitText(t, beats, "\n2 ", 2*sessionTime+2*soon)
+	awaitText(t, said, "\n2\n", 2*soon)
+	if again, _ := running(t, c, points, task); again == its {
+		t.Fatalf("it runs on %s again, which stands still", its.Name)
+	}
+	began := time.Now()
+	goOn()
+	cluster.Await(t, soon, func() error {
+		for _, pid := range stopped {
+			if !slices.Contains(roots, pid) && lives(pid) && strings.Contains(read(fmt.Sprintf("/proc/%d/environ", pid)), "DOS_ATTEMPT=1\x00") {
+				return fmt.Errorf("process %d of the first attempt lives", pid)
+			}
+		}
+		return nil
+	})
+	after := time.Duration(0) // the first attempt ran on
+	for line := range strings.Lines(read(beats)) {
+		if at, ok := strings.CutPrefix(line, "1 "); ok {
+			ns, err := strconv.ParseInt(strings.TrimSpace(at), 10, 64)
+			if err != nil {
+				t.Fatalf("%q: %v", line, err)
+			}
+			after = max(after, time.Unix(0, ns).Sub(began))
+		}
+	}
+	t.Logf("the first attempt did something %v after its machine went on", after)
+	if after > 10*time.Second { // one, if the machine is not busy
+		t.Errorf("the first attempt went on for %v", after)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	awaitField(t, task, "state", "done", soon)
+	if got := field(task, "attempt"); got != "2" {
+		t.Errorf("attempt %s is done, want 2", got)
+	}
+	for _, file := range []string{said, filepath.Join(task, "stdout")} {
+		if _, rest, _ := strings.Cut(read(file), "\n2\n"); strings.Contains("\n"+rest, "\n1\n") {
+			t.Errorf("in %s the first attempt writes after the second", file)
+		}
+	}
+}
+
+// underneath lists what processes have begun, and these, the eldest first.
+func underneath(roots []int) (list []int) {
+	all := parents()
+	for at := slices.Clone(roots); len(at) > 0; {
+		var next []int
+		for pid, parent := range all {
+			if slices.Contains(at, parent) {
+				next = append(next, pid)
+			}
+		}
+		list, at = append(list, next...), next
+	}
+	return list
+}
