@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -120,6 +121,47 @@ func TestBothKilled(t *testing.T) {
 			t.Log("nothing got away: the new host has nothing to do")
 		}
 	})
+}
+
+// What stood still in its group when both died is killed by the next host.
+func TestFrozenLeft(t *testing.T) {
+	s, pids := fault(t, false)
+	var r record
+	text, err := os.ReadFile(filepath.Join(s.dir, "f1"+recordSuffix))
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := openGroup(r.Group, nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.freeze(true); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = g.freeze(false) })
+	if err := syscall.Kill(r.Shim, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.Wait() // it was killed
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	h, err := Open(ctx, Config{Dir: s.dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	removeAll(t, h)
+	if !noneLives(pids)() {
+		t.Error("what stood still lives")
+	}
 }
 
 // A shim that somebody stopped does not save its task from being killed.

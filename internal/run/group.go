@@ -232,6 +232,17 @@ func (p groupPaths) enter() error {
 // freezes reports whether the group can be frozen.
 func (p groupPaths) freezes() bool { return p[""] != "" || p[byFreezer] != "" }
 
+// thaw has a group go on that somebody froze who was killed then: in version 1 what stands
+// still does not die.
+func (p groupPaths) thaw() {
+	if !p.freezes() {
+		return
+	}
+	if g, err := openGroup(p, nil, false); err == nil {
+		_ = g.freeze(false) // or it is gone
+	}
+}
+
 // parent is the group that p is in.
 func (p groupPaths) parent() groupPaths {
 	up := make(groupPaths, len(p))

@@ -163,6 +163,7 @@ func (r record) kill(ctx context.Context) error {
 		}
 		signalAll(left, syscall.SIGSTOP)
 		signalAll(left, syscall.SIGKILL)
+		r.Group.thaw()
 		if alive && len(left) == 0 {
 			_ = syscall.Kill(r.Shim, syscall.SIGKILL)
 		}
