@@ -151,6 +151,7 @@ var ops = map[state.Op]trust.Rights{
 	queue.OpSet:         trust.ReadWrite,
 	queue.OpPush:        trust.ReadWrite,
 	queue.OpTake:        trust.ReadWrite,
+	queue.OpPass:        trust.ReadWrite,
 	queue.OpSettle:      trust.ReadWrite,
 	queue.OpLeave:       trust.ReadWrite,
 	queue.OpMakeGroup:   trust.ReadWrite,

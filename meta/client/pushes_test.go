@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"dos/meta"
 	"dos/meta/client"
@@ -229,6 +230,251 @@ func TestPushesGiveUp(t *testing.T) {
 		l.fate = func(state.Command) (bool, bool) { return true, true }
 		if _, err := taker.Push(t.Context(), "q", queue.Message{Body: []byte("x")}); err != nil {
 			t.Errorf("the service is back: %v", err)
+		}
+	})
+}
+
+// ops counts commands about queues, and holds the first one of one kind back.
+func ops(l *lossy, hold state.Op) (open chan struct{}, count func(state.Op) int) {
+	open = make(chan struct{})
+	var mu sync.Mutex
+	seen := make(map[state.Op]int)
+	l.fate = func(cmd state.Command) (bool, bool) {
+		mu.Lock()
+		seen[cmd.Op]++
+		first := cmd.Op == hold && seen[cmd.Op] == 1
+		mu.Unlock()
+		heldBack(cmd)
+		if first {
+			<-open
+		}
+		return true, true
+	}
+	return open, func(op state.Op) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return seen[op]
+	}
+}
+
+// heldBack holds the question of who waits back, which this service does not.
+func heldBack(cmd state.Command) {
+	if cmd.Op == queue.OpAwait {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// What is sent, what is asked for and what is acknowledged while a command is under way
+// go as one, and who asks gets what was sent with it. Who gets nothing then waits at the
+// service only when nobody sends any more.
+func TestSendersAndTakersGoTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		taker, l := newSenders(t)
+		release, count := ops(l, queue.OpPush)
+		var wg sync.WaitGroup
+		push := func(body string) {
+			wg.Go(func() {
+				if _, err := taker.Push(t.Context(), "q", queue.Message{Body: []byte(body)}); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		var got [2]chan string
+		var readers [2]*client.Reader
+		next := func(i int) {
+			wg.Go(func() {
+				m, err := readers[i].Next(t.Context(), true)
+				if err != nil {
+					t.Error(err)
+				}
+				got[i] <- string(m.Body)
+			})
+			synctest.Wait()
+		}
+		push("0")
+		for i := range readers {
+			got[i], readers[i] = make(chan string, 1), taker.Open("q", "", "test")
+			next(i)
+		}
+		push("1")
+		push("2")
+		close(release)
+		for i, want := range []string{"0", "1", "2"} {
+			if is := <-got[0]; is != want {
+				t.Fatalf("the first who asks has %q, want %q", is, want)
+			}
+			if i < 2 {
+				next(0)
+			}
+		}
+		synctest.Wait()
+		if p, all, takes := count(queue.OpPush), count(queue.OpPass), count(queue.OpTake); p != 1 || all != 1 || takes != 1 {
+			t.Errorf("%d pushes, %d of all, %d takes, want 1, 1, and 1 of who waits", p, all, takes)
+		}
+		push("3")
+		if is := <-got[1]; is != "3" {
+			t.Errorf("who waits has %q", is)
+		}
+		next(0)
+		if st, err := taker.Status(t.Context(), "q"); err != nil || st.Groups[0].Out != 1 {
+			t.Errorf("%+v, %v, want one out: what was acknowledged went with what was asked for", st.Groups, err)
+		}
+		push("4")
+		<-got[0]
+		wg.Wait()
+	})
+}
+
+// Who does not wait any more takes nothing: not while it waits for its turn, nor when the
+// command that it is part of finds nothing. What that finds it has.
+func TestTakersLeave(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		hold  state.Op // of what is under way when it leaves
+		found bool
+	}{
+		{"before its turn", queue.OpPush, false},
+		{"with nothing", queue.OpPass, false},
+		{"with a message", queue.OpPass, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				taker, l := newSenders(t)
+				paused := !c.found
+				if err := taker.Set(t.Context(), queue.Set{Name: "q", Paused: &paused}); err != nil {
+					t.Fatal(err)
+				}
+				release, count := ops(l, c.hold)
+				first, _ := gate(l, queue.OpPush, c.hold == queue.OpPass)
+				var wg sync.WaitGroup
+				push := func() {
+					wg.Go(func() {
+						if _, err := taker.Push(t.Context(), "q", queue.Message{Body: []byte("x")}); err != nil {
+							t.Error(err)
+						}
+					})
+					synctest.Wait()
+				}
+				push()
+				push()
+				ctx, leave := context.WithCancelCause(t.Context())
+				r := taker.Open("q", "", "test")
+				over := make(chan error, 1)
+				wg.Go(func() {
+					_, err := r.Next(ctx, true)
+					over <- err
+				})
+				synctest.Wait()
+				close(first) // now both are under way, if that is to be
+				synctest.Wait()
+				why := errors.New("gone")
+				leave(why)
+				synctest.Wait()
+				close(release)
+				wg.Wait()
+				if err := <-over; c.found != (err == nil) || !c.found && !errors.Is(err, why) {
+					t.Errorf("who left heard %v", err)
+				}
+				if c.hold == queue.OpPass && count(queue.OpPass) != 1 {
+					t.Errorf("%d commands sent and took, want 1", count(queue.OpPass))
+				}
+				out := 0
+				if c.found {
+					out = 2
+				}
+				st, err := taker.Status(t.Context(), "q")
+				if err != nil || int(st.Groups[0].Out) != out {
+					t.Errorf("%+v, %v, want %d out", st.Groups, err, out)
+				}
+				if _, err := taker.Push(t.Context(), "q", queue.Message{Body: []byte("y")}); err != nil {
+					t.Errorf("pushing after it: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// gate holds the first command of a kind back, before what was there already, if it is to.
+func gate(l *lossy, op state.Op, is bool) (open chan struct{}, fate func(state.Command) (bool, bool)) {
+	open, fate = make(chan struct{}), l.fate
+	var seen atomic.Int32
+	if is {
+		l.fate = func(cmd state.Command) (bool, bool) {
+			if cmd.Op == op && seen.Add(1) == 1 {
+				<-open
+			}
+			return fate(cmd)
+		}
+	}
+	return open, fate
+}
+
+// Over a line that loses requests and answers, those who send and those who take at once
+// pass each message once.
+func TestPassedOnce(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	synctest.Test(t, func(t *testing.T) {
+		const threads, each = 6, 40
+		taker, l := newSenders(t)
+		random := rand.New(rand.NewPCG(seed, 0))
+		var mu sync.Mutex
+		all := 0
+		l.fate = func(cmd state.Command) (bool, bool) {
+			heldBack(cmd)
+			mu.Lock()
+			defer mu.Unlock()
+			if cmd.Op == queue.OpPass {
+				all++
+			}
+			arrives := random.IntN(5) > 0
+			return arrives, arrives && random.IntN(5) > 0
+		}
+		ctx, done := context.WithCancel(t.Context())
+		var senders, takers sync.WaitGroup
+		times := make(map[string]int) // guarded by mu
+		for i := range threads {
+			senders.Go(func() {
+				for n := range each {
+					if _, err := taker.Push(t.Context(), "q", queue.Message{Body: fmt.Appendf(nil, "%d %d", i, n)}); err != nil {
+						t.Errorf("message %d of %d: %v", n, i, err)
+					}
+				}
+			})
+			takers.Go(func() {
+				r := taker.Open("q", "", "test")
+				for {
+					m, err := r.Next(ctx, true)
+					if ctx.Err() != nil {
+						break
+					}
+					if err != nil {
+						t.Error(err)
+						break
+					}
+					mu.Lock()
+					times[string(m.Body)]++
+					if len(times) == threads*each {
+						done()
+					}
+					mu.Unlock()
+				}
+				if err := r.Close(t.Context(), true); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		senders.Wait()
+		takers.Wait()
+		done()
+		for body, n := range times {
+			if n != 1 {
+				t.Errorf("message %q came %d times", body, n)
+			}
+		}
+		if len(times) != threads*each || all == 0 {
+			t.Errorf("%d messages came, want %d; %d commands sent and took", len(times), threads*each, all)
 		}
 	})
 }

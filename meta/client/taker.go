@@ -31,7 +31,7 @@ type Taker struct {
 	mu      sync.Mutex
 	readers map[*Reader]bool       // guarded by mu
 	idle    map[waitKey][]idleWait // waits that were interrupted, the longest first; guarded by mu
-	lines   map[string]*line       // by queue, of those to which something is sent just now; guarded by mu
+	lines   map[string]*line       // by queue; guarded by mu, as what is in them
 }
 
 // A waitKey is by what a reader who comes back is known.
@@ -295,12 +295,31 @@ func (r *Reader) take(ctx context.Context, max int, wait bool) error {
 	var err error
 	session := r.taker.stay.Session()
 	sent := time.Now()
-	if wait {
-		out, err = r.consumer.Take(ctx, max, settle...)
+	c := r.consumer
+	if wait && c.place != 0 && c.waitIn == session { // it goes on waiting there
+		out, err = c.Take(ctx, max, settle...)
 	} else {
-		out, err = r.consumer.Try(context.WithoutCancel(ctx), max, settle...)
+		if !wait {
+			ctx = context.WithoutCancel(ctx)
+		}
+		if c.waitIn != session {
+			c.place = 0 // it went with its session
+		}
+		a := &ask{take: c.take, wait: wait}
+		a.take.Max, a.take.Settle = max, settle
+		h := r.taker.ask(ctx, a)
+		if out, err = h.taken, h.err; h.apart {
+			out, err = c.send(context.WithoutCancel(ctx), max, wait, settle)
+		} else if !a.sent.IsZero() {
+			r.forget()
+			sent, session = a.sent, a.in
+		}
+		if err == nil && out.Place != 0 {
+			c.place, c.queue, c.waitIn = out.Place, out.Queue, session
+			out, err = c.Take(ctx, max)
+		}
 	}
-	if err == nil || r.consumer.place != 0 { // what was to be settled is
+	if err == nil || c.place != 0 { // what was to be settled is
 		r.forget()
 	}
 	switch {

@@ -120,7 +120,7 @@ func (u *unit) apply(ctx context.Context, cmd state.Command) (state.Reply, error
 		u.mu.Unlock()
 		return state.Reply{}, errElsewhere
 	}
-	if u.holder.machine.Adds(cmd) && (u.holder.full() || u.link != nil && u.link.full) {
+	if (u.holder.full() || u.link != nil && u.link.full) && u.holder.machine.Adds(cmd) {
 		u.mu.Unlock()
 		return state.Reply{}, fmt.Errorf("queue %q: the machines that hold it have no more memory for queues, %d bytes are in use here: %w", u.name, u.holder.size.Load(), meta.NoSpace)
 	}

@@ -9,6 +9,7 @@ func (r Named) about() (string, uint64)   { return r.Name, 0 }
 func (r Set) about() (string, uint64)     { return r.Name, 0 }
 func (r Push) about() (string, uint64)    { return r.Name, 0 }
 func (r Take) about() (string, uint64)    { return r.Name, 0 }
+func (r Pass) about() (string, uint64)    { return r.Name, 0 }
 func (r Leave) about() (string, uint64)   { return r.Name, 0 }
 func (r Grouped) about() (string, uint64) { return r.Name, 0 }
 func (r Seek) about() (string, uint64)    { return r.Name, 0 }
@@ -62,6 +63,7 @@ var abouts = map[state.Op]func(body []byte) (subject, bool){
 	OpSet:         decoded[Named],
 	OpPush:        decoded[Named],
 	OpTake:        decoded[Named],
+	OpPass:        decoded[Named],
 	OpSettle:      decoded[Settles],
 	OpLeave:       decoded[Named],
 	OpMakeGroup:   decoded[Named],

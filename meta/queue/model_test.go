@@ -173,8 +173,10 @@ func (r *run) step() {
 	g, who := r.groups[name], r.rnd.IntN(len(r.sessions))
 	s := r.sessions[who]
 	switch p := r.rnd.IntN(100); {
-	case p < 30:
+	case p < 22:
 		r.push()
+	case p < 30:
+		r.all(s, name, g)
 	case p < 60:
 		r.take(s, name, g)
 	case p < 80:
@@ -202,8 +204,13 @@ func (r *run) step() {
 }
 
 func (r *run) push() {
-	var req Push
-	req.Name = "q"
+	req := Push{Name: "q", Messages: r.messages()}
+	r.did = fmt.Sprintf("push %+v", req)
+	must[Pushed](r.w, 0, OpPush, req)
+}
+
+// messages makes some, which the model has from then on.
+func (r *run) messages() (list []Message) {
 	for range 1 + r.rnd.IntN(3) {
 		m := Message{Body: fmt.Appendf(nil, "%d", r.next), Priority: uint8(r.rnd.IntN(3))}
 		if r.rnd.IntN(3) > 0 {
@@ -215,20 +222,52 @@ func (r *run) push() {
 			msg.expires = r.now.Add(m.Expires)
 		}
 		r.next++
-		req.Messages = append(req.Messages, m)
+		list = append(list, m)
 		for _, g := range r.groups {
 			one := *msg
 			g.undone = append(g.undone, &one)
 		}
 	}
-	r.did = fmt.Sprintf("push %+v", req)
-	must[Pushed](r.w, 0, OpPush, req)
+	return list
+}
+
+// all settles, pushes and has several take, in one command.
+func (r *run) all(s meta.SessionID, name string, g *modelGroup) {
+	req := Pass{Name: "q"}
+	for range 1 + r.rnd.IntN(3) {
+		req.Takes = append(req.Takes, Take{Group: name, Max: 1 + r.rnd.IntN(3), Wait: r.rnd.IntN(2) == 0, Hold: time.Duration(1+r.rnd.IntN(20)) * time.Second})
+	}
+	for _, n := range slices.Sorted(maps.Keys(r.claims)) {
+		if c := r.claims[n]; c.session == s {
+			one := Settle{Name: "q", Claim: n, What: What(r.rnd.IntN(3))}
+			req.Takes[0].Settle = []Settle{one}
+			r.resolve(r.groups[c.group], one)
+			r.drop(n)
+			break
+		}
+	}
+	if r.rnd.IntN(3) > 0 {
+		req.Push.Messages = r.messages()
+	}
+	r.did = fmt.Sprintf("session %d: all %+v", s, req)
+	out := must[Passed](r.w, s, OpPass, req)
+	r.serve() // those who waited come first
+	if len(out.Pushed.IDs) != len(req.Push.Messages) || len(out.Taken) != len(req.Takes) || out.Taken[0].Stale != 0 {
+		r.t.Fatalf("%s: %+v", r.did, out)
+	}
+	for i, t := range req.Takes {
+		r.took(s, name, g, t, out.Taken[i])
+	}
 }
 
 func (r *run) take(s meta.SessionID, name string, g *modelGroup) {
 	req := Take{Name: "q", Group: name, Max: 1 + r.rnd.IntN(3), Wait: r.rnd.IntN(2) == 0, Hold: time.Duration(1+r.rnd.IntN(20)) * time.Second}
 	r.did = fmt.Sprintf("session %d: take %+v", s, req)
-	got := must[Taken](r.w, s, OpTake, req)
+	r.took(s, name, g, req, must[Taken](r.w, s, OpTake, req))
+}
+
+// took compares what a take got.
+func (r *run) took(s meta.SessionID, name string, g *modelGroup, req Take, got Taken) {
 	want := r.claim(g, got.Claim, req.Max)
 	if !slices.Equal(numbers(got.Messages), want) || (len(want) == 0) == (got.Claim != 0) || (got.Place != 0) != (req.Wait && len(want) == 0) {
 		r.t.Fatalf("%s: %+v, want %v", r.did, got, want)

@@ -26,6 +26,7 @@ const (
 	OpBury        state.Op = 0x070d // Bury → nothing
 	OpServe       state.Op = 0x070e // Serve → More
 	OpMove        state.Op = 0x070f // Move → Home
+	OpPass        state.Op = 0x0710 // Pass → Passed
 
 	OpList    state.Op = 0x0740 // List → Names
 	OpStatus  state.Op = 0x0741 // Named → Status
@@ -55,8 +56,10 @@ const (
 	// few of those at once.
 	TakeMax   = 256
 	TakeBytes = 256 << 10
-	// SettleMax bounds the claims in one command.
+	// SettleMax bounds the claims in one command, or in each Take of a Pass.
 	SettleMax = 8
+	// PassMax bounds the Takes of a Pass.
+	PassMax = 64
 	// GroupsMax bounds the groups of a queue, and so the row that every command on it writes.
 	GroupsMax = 64
 	// WaitsMax bounds who waits in one group.
@@ -217,6 +220,23 @@ type Taken struct {
 	Queue uint64 `cbor:"6,keyasint,omitempty"` // its number
 	// Hold is how long the claim lives from when it was made.
 	Hold time.Duration `cbor:"7,keyasint,omitempty"`
+}
+
+// Pass is what the senders and the takers of one client have for one queue: first all is
+// settled, then Push is done, then the Takes are, one after the other, and they find what
+// was sent just now. It is all or nothing; the names of the queue and of tokens in Push
+// and Takes do not count.
+type Pass struct {
+	Name  string `cbor:"1,keyasint,omitempty"`
+	Push  Push   `cbor:"2,keyasint,omitempty"` // there may be no messages
+	Takes []Take `cbor:"3,keyasint,omitempty"`
+}
+
+// Passed answers Pass. All Takes together get no more than one does: who is left out for
+// that has no claim and, though it wanted to wait, no place, and may ask again.
+type Passed struct {
+	Pushed Pushed  `cbor:"1,keyasint,omitempty"`
+	Taken  []Taken `cbor:"2,keyasint,omitempty"`
 }
 
 // Got is a message as a consumer gets it.

@@ -38,16 +38,25 @@ func checkMessages(req Push) error {
 
 // Push is the command, for commands of other rooms: all or nothing.
 func (room Room) Push(tx *state.Tx, req Push) (Pushed, error) {
-	if err := checkMessages(req); err != nil {
+	if err := room.check(tx, req.Token); err != nil {
 		return Pushed{}, err
 	}
-	if err := room.check(tx, req.Token); err != nil {
+	w := begin(tx)
+	out, err := room.push(w, req)
+	if err != nil {
+		return Pushed{}, err
+	}
+	w.done()
+	return out, nil
+}
+
+func (room Room) push(w *work, req Push) (Pushed, error) {
+	if err := checkMessages(req); err != nil {
 		return Pushed{}, err
 	}
 	if room.Memory && slices.ContainsFunc(req.Messages, func(m Message) bool { return len(m.Stripes) > 0 }) {
 		return Pushed{}, fmt.Errorf("a message in memory has at most %d bytes: %w", BodyMax, meta.TooLarge)
 	}
-	w := begin(tx)
 	q, err := w.queue(req.Name)
 	if err != nil {
 		return Pushed{}, err
@@ -76,7 +85,6 @@ func (room Room) Push(tx *state.Tx, req Push) (Pushed, error) {
 	if g := q.group(""); g != nil {
 		out.Ready = g.ready()
 	}
-	w.done()
 	return out, nil
 }
 

@@ -91,6 +91,7 @@ func (room Room) Register(m *state.Machine) {
 	state.Handle(m, OpSet, "queue.set", room.set)
 	state.Handle(m, OpPush, "queue.push", room.Push)
 	state.Handle(m, OpTake, "queue.take", room.take)
+	state.Handle(m, OpPass, "queue.pass", room.pass)
 	state.Handle(m, OpSettle, "queue.settle", settles)
 	state.Handle(m, OpLeave, "queue.leave", leave)
 	state.Handle(m, OpMakeGroup, "queue.makegroup", makeGroup)
@@ -117,6 +118,7 @@ func (room Room) Register(m *state.Machine) {
 	always(m, OpMake, Make{})
 	always(m, OpMakeGroup, Grouped{})
 	always(m, OpPush, Push{})
+	state.Adds(m, OpPass, func(req Pass) bool { return len(req.Push.Messages) > 0 })
 }
 
 // always says that a command makes the state grow.

@@ -14,18 +14,26 @@ func settles(tx *state.Tx, req Settles) (Settled, error) {
 		return Settled{}, fmt.Errorf("settling %d claims, at most %d: %w", len(req.List), SettleMax, meta.Invalid)
 	}
 	w := begin(tx)
-	var out Settled
-	for _, s := range req.List {
-		ok, err := w.settle(s)
-		if err != nil {
-			return Settled{}, err
-		}
-		if !ok {
-			out.Stale++
-		}
+	stale, err := w.settleAll(req.List)
+	if err != nil {
+		return Settled{}, err
 	}
 	w.done()
-	return out, nil
+	return Settled{stale}, nil
+}
+
+// settleAll settles, and counts the claims that are no more.
+func (w *work) settleAll(list []Settle) (stale int, err error) {
+	for _, s := range list {
+		ok, err := w.settle(s)
+		if err != nil {
+			return 0, err
+		}
+		if !ok {
+			stale++
+		}
+	}
+	return stale, nil
 }
 
 // settle does what s says; ok is false if the session has no such claim, or it has

@@ -10,57 +10,103 @@ import (
 	"dos/meta/state"
 )
 
-func (room Room) take(tx *state.Tx, req Take) (Taken, error) {
-	switch {
-	case tx.Session == 0:
-		return Taken{}, fmt.Errorf("taking without a session: %w", meta.Invalid)
-	case req.Max < 0 || req.Max > TakeMax || len(req.Settle) > SettleMax || req.Hold < 0 || req.Hold > timeMax:
-		return Taken{}, fmt.Errorf("taking %d messages and settling %d claims, at most %d and %d: %w", req.Max, len(req.Settle), TakeMax, SettleMax, meta.Invalid)
-	case len(req.Consumer) > TextMax:
-		return Taken{}, fmt.Errorf("a consumer's name of %d bytes: %w", len(req.Consumer), meta.TooLarge)
+func (room Room) take(tx *state.Tx, req Take) (out Taken, err error) {
+	if err := req.check(tx.Session); err != nil {
+		return Taken{}, err
 	}
 	if err := room.check(tx, req.Token); err != nil {
 		return Taken{}, err
 	}
 	w := begin(tx)
-	var out Taken
-	for _, s := range req.Settle {
-		ok, err := w.settle(s)
-		if err != nil {
-			return Taken{}, err
-		}
-		if !ok {
-			out.Stale++
-		}
-	}
-	q, g, err := w.group(req.Name, req.Group)
-	if err != nil {
+	if out.Stale, err = w.settleAll(req.Settle); err != nil {
 		return Taken{}, err
 	}
-	out.Queue = q.ID
-	if req.Max > 0 {
-		q.serve(g) // others came first
-		who := place{Session: tx.Session, Max: req.Max, Consumer: req.Consumer, Hold: req.Hold}
-		q.Claims++
-		var got []Got
-		var until meta.Time
-		if g.Waiters == 0 {
-			got, until = q.claim(g, q.Claims, who)
+	if err := w.take(req, &out); err != nil {
+		return Taken{}, err
+	}
+	w.done()
+	return out, nil
+}
+
+func (room Room) pass(tx *state.Tx, req Pass) (out Passed, err error) {
+	if len(req.Takes) > PassMax {
+		return Passed{}, fmt.Errorf("%d that take at once, at most %d: %w", len(req.Takes), PassMax, meta.Invalid)
+	}
+	w := begin(tx)
+	out.Taken = make([]Taken, len(req.Takes))
+	for i, t := range req.Takes {
+		if err := t.check(tx.Session); err != nil {
+			return Passed{}, err
 		}
-		switch {
-		case len(got) > 0:
-			out.Claim, out.Messages, out.Until, out.Hold = q.Claims, got, until, q.hold(who)
-		case !req.Wait:
-			q.Claims--
-		case g.Waiters >= WaitsMax:
-			return Taken{}, fmt.Errorf("queue %q: %d wait for messages: %w", q.name, g.Waiters, meta.Quota)
-		default:
-			out.Place = q.Claims
-			q.line(g, out.Place, who)
+		if out.Taken[i].Stale, err = w.settleAll(t.Settle); err != nil {
+			return Passed{}, err
+		}
+	}
+	if len(req.Push.Messages) > 0 {
+		req.Push.Name = req.Name
+		if out.Pushed, err = room.push(w, req.Push); err != nil {
+			return Passed{}, err
+		}
+	}
+	size := 0
+	for i, t := range req.Takes {
+		if size >= TakeBytes {
+			break
+		}
+		t.Name = req.Name
+		if err := w.take(t, &out.Taken[i]); err != nil {
+			return Passed{}, err
+		}
+		for _, m := range out.Taken[i].Messages {
+			size += len(m.Body) + int(m.Size)
 		}
 	}
 	w.done()
 	return out, nil
+}
+
+func (req *Take) check(s meta.SessionID) error {
+	switch {
+	case s == 0:
+		return fmt.Errorf("taking without a session: %w", meta.Invalid)
+	case req.Max < 0 || req.Max > TakeMax || len(req.Settle) > SettleMax || req.Hold < 0 || req.Hold > timeMax:
+		return fmt.Errorf("taking %d messages and settling %d claims, at most %d and %d: %w", req.Max, len(req.Settle), TakeMax, SettleMax, meta.Invalid)
+	case len(req.Consumer) > TextMax:
+		return fmt.Errorf("a consumer's name of %d bytes: %w", len(req.Consumer), meta.TooLarge)
+	}
+	return nil
+}
+
+// take claims what is there for who asks, or has it wait.
+func (w *work) take(req Take, out *Taken) error {
+	q, g, err := w.group(req.Name, req.Group)
+	if err != nil {
+		return err
+	}
+	out.Queue = q.ID
+	if req.Max == 0 {
+		return nil
+	}
+	q.serve(g) // others came first
+	who := place{Session: w.tx.Session, Max: req.Max, Consumer: req.Consumer, Hold: req.Hold}
+	q.Claims++
+	var got []Got
+	var until meta.Time
+	if g.Waiters == 0 {
+		got, until = q.claim(g, q.Claims, who)
+	}
+	switch {
+	case len(got) > 0:
+		out.Claim, out.Messages, out.Until, out.Hold = q.Claims, got, until, q.hold(who)
+	case !req.Wait:
+		q.Claims--
+	case g.Waiters >= WaitsMax:
+		return fmt.Errorf("queue %q: %d wait for messages: %w", q.name, g.Waiters, meta.Quota)
+	default:
+		out.Place = q.Claims
+		q.line(g, out.Place, who)
+	}
+	return nil
 }
 
 // line puts who waits at the end of the line.
