@@ -37,8 +37,9 @@ const (
 	// lifetime bounds how long each lives after it began to work.
 	lifetime = 40 * time.Millisecond
 	// succession bounds how long what a killed program had stays out of reach, on a
-	// busy machine.
-	succession = 2 * time.Second
+	// very busy machine. What its mount held would take longer than that to be another's
+	// if it waited for a session to end.
+	succession = 8 * time.Second
 )
 
 // victim locks, changes two values at once, takes a message and acknowledges it, and
@@ -133,7 +134,7 @@ func killed(t *testing.T, sites []*site, rnd *rand.Rand) {
 }
 
 // stopped has a program lock a name for a time, and stops it for longer. What it
-// then writes under its token is refused: a file, a value and a message.
+// then asks for under its token is refused: a value, a message and the lock itself.
 func stopped(t *testing.T, sites []*site) {
 	first, second := sites[0], sites[1]
 	if got := sh(t, first, "mkdir kv/s queues/s"); got != "" {

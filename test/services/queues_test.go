@@ -194,7 +194,10 @@ func (qs *queues) lease(w *worker) int {
 	qs.add(w, m, "take", claim, began, end)
 	call := w.now()
 	switch w.rnd.IntN(20) {
-	case 0: // closing it gives it back, soon
+	case 0: // closing it gives it back, soon, if nothing did before
+		if w.lost(began) {
+			call = began
+		}
 		qs.add(w, m, "back?", claim, call, history.Never)
 	case 1:
 		_, err := f.write("nack\n")
