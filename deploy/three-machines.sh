@@ -62,7 +62,7 @@ start() {
   shift
   wire "$name"
   mkdir -p "$home"
-  local command=(dosd --data "$home/data" --listen "$(address "$name")" --name "$name" "$@")
+  local command=(dosd --data "$home/data" --listen "$(address "$name")" --name "$name" --mount "$home/dos" "$@")
   echo "$name# ${command[*]}"
   setsid nsenter --net="/run/netns/$ns$name" -- "${command[@]}" >"$home/out" 2>>"$home/log" </dev/null &
   echo $! >"$home/pid"
@@ -86,10 +86,12 @@ await() {
 
 running() { [[ -e $dir/machine/$1/pid ]] && kill -0 "$(cat "$dir/machine/$1/pid")" 2>/dev/null; }
 stopped() { ! running "$1"; }
-end() { # end NAME SIGNAL
-  running "$1" || return 0
-  kill "-$2" "$(cat "$dir/machine/$1/pid")"
+crash() { # all that runs there ends at once, its tasks too
+  ip netns pids "$ns$1" | xargs -r kill -KILL
   await "the end of $1" stopped "$1"
+}
+clear() { # a machine that crashed leaves its mount behind, dead
+  ! grep -q " $dir/machine/$1/dos " /proc/mounts || umount -l "$dir/machine/$1/dos"
 }
 
 first() { on a dosctl --data "$dir/machine/a/data" "$@"; }
@@ -146,7 +148,7 @@ drain() {
   await "nothing on machine $1" empty "$1"
   ctl node remove "$1"
   await "the end of $1" stopped "$1"
-  rm -rf "${dir:?}/machine/$1"
+  rm -rf --one-file-system "${dir:?}/machine/$1"
   ip netns del "$ns$1"
   ctl node list
 }
@@ -161,6 +163,7 @@ down() {
   done
   [[ -d $dir/machine ]] && for m in $(machines); do
     await "the end of $m" stopped "$m"
+    clear "$m"
     ip netns del "$ns$m"
   done
   [[ ! -e /sys/class/net/$bridge ]] || ip link del "$bridge"
@@ -174,7 +177,7 @@ done
 case "${1:-} $#" in
 "up 1" | "status 1" | "down 1") "$1" ;;
 "join 2" | "drain 2") "$1" "$2" ;;
-"kill 2") end "$2" KILL ;;
+"kill 2") crash "$2" ;;
 "start 2") start "$2" ;;
 "ctl "*) shift; ctl "$@" ;;
 *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 2 ;;

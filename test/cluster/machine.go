@@ -75,6 +75,26 @@ func (m *Machine) Kill(tb testing.TB) {
 	}
 }
 
+// Crash ends all that runs on it, its tasks too, as when its power fails. It must be on a
+// network. What it had mounted stays behind, dead.
+func (m *Machine) Crash(tb testing.TB) {
+	tb.Helper()
+	Await(tb, downLimit, func() error {
+		pids := m.host.pids(tb)
+		for _, pid := range pids {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
+				return err
+			}
+		}
+		if len(pids) > 0 {
+			return fmt.Errorf("machine %s: %d processes are there still", m.Name, len(pids))
+		}
+		return nil
+	})
+	<-m.proc.done
+	m.proc = nil
+}
+
 // KillAgain kills it and starts it once more at once, as a supervisor does that
 // does not wait for what is left of it.
 func (m *Machine) KillAgain(tb testing.TB) {
@@ -366,11 +386,22 @@ func (c *Cluster) Promoted(tb testing.TB, m *Machine) (ids []string) {
 // Mount mounts the cluster at a place of its own, with an identity of its own.
 func (c *Cluster) Mount(tb testing.TB, flags ...string) *Mount {
 	tb.Helper()
-	return c.MountBy(tb, nil, flags...)
+	return c.mount(tb, nil, "rw", flags)
+}
+
+// MountAdmin is Mount for an administrator, who alone submits root's tasks.
+func (c *Cluster) MountAdmin(tb testing.TB) *Mount {
+	tb.Helper()
+	return c.mount(tb, nil, "admin", nil)
 }
 
 // MountBy is Mount on a machine whose clock is set so.
 func (c *Cluster) MountBy(tb testing.TB, clock *Clock, flags ...string) *Mount {
+	tb.Helper()
+	return c.mount(tb, clock, "rw", flags)
+}
+
+func (c *Cluster) mount(tb testing.TB, clock *Clock, rights string, flags []string) *Mount {
 	tb.Helper()
 	m := &Mount{Point: filepath.Join(Dir(tb), "m"), daemon: daemon{clock: clock}}
 	var addrs []string
@@ -382,7 +413,7 @@ func (c *Cluster) MountBy(tb testing.TB, clock *Clock, flags ...string) *Mount {
 	}
 	c.mounts++
 	identity := filepath.Join(c.dir, fmt.Sprint("client", c.mounts))
-	login := clock.command(m.host, "dosctl", "login", c.Token(tb, "--client"), "--name", filepath.Base(identity), "--identity", identity)
+	login := clock.command(m.host, "dosctl", "login", c.Token(tb, "--client", "--rights", rights), "--name", filepath.Base(identity), "--identity", identity)
 	if out, err := login.CombinedOutput(); err != nil {
 		tb.Fatalf("dosctl login: %v\n%s", err, out)
 	}

@@ -109,11 +109,26 @@ func (h *host) unmute(tb testing.TB, to *host) {
 	ip(tb, "-n", h.name, "neigh", "del", to.addr, "dev", "eth0")
 }
 
-func ip(tb testing.TB, args ...string) {
+// pids are the processes there.
+func (h *host) pids(tb testing.TB) (pids []int) {
 	tb.Helper()
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+	for _, word := range strings.Fields(ip(tb, "netns", "pids", h.name)) {
+		pid, err := strconv.Atoi(word)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
+func ip(tb testing.TB, args ...string) string {
+	tb.Helper()
+	out, err := exec.Command("ip", args...).CombinedOutput()
+	if err != nil {
 		tb.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
 	}
+	return string(out)
 }
 
 // sweepNetworks removes the namespaces of tests that are no more.
