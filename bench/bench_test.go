@@ -191,7 +191,7 @@ func TestServices(t *testing.T) {
 	if err := table.print(&out, servicesList); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"etcd 50.0   22.000  >= 20.0 met", ">= 1.0, and nothing to compare with", "1.500  <= 1.0 MISSED", "0.900  >= 0.8 met", "for information"} {
+	for _, want := range []string{"etcd 50.0   22.000  >= 20 met", ">= 1, and nothing to compare with", "1.500  <= 1 MISSED", "0.900  >= 0.8 met", "for information"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, out.String())
 		}

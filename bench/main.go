@@ -29,8 +29,8 @@ Runs the fio jobs of bench/fio and a metadata benchmark in new directories below
 DIR: on the file system of DIR, on a pass-through FUSE mount of it (PT), and on
 dos with its data there. Prints medians and ratios. Takes a quarter of an hour,
 with --quick some minutes, and about 4 GiB below DIR. Needs fio; root for cold caches.
-With --services it measures locks, queues, watches and the port for Redis instead,
-of three machines on loopback, beside etcd, Redis and NATS JetStream if they are installed; with
+With --services it measures locks, queues, watches, calls and the port for Redis instead, of three
+machines on loopback, beside gRPC and, if they are installed, etcd, Redis and NATS JetStream; with
 --tasks the jobs of one machine, beside those of Slurm if that is installed.
 
 flags:

@@ -26,6 +26,7 @@ var competitors = []competitor{
 	{"redis-always", "redis-server", "redis-server"},
 	{"redis", "redis-server", "redis-server"},
 	{"nats", "nats-server", "nats-server"},
+	{"grpc", "", ""}, // is a library
 }
 
 // A service is one thing that is measured of dos.
@@ -52,6 +53,8 @@ var servicesList = []service{
 	{name: "queue Go", unit: "msg/s", beside: "redis-always", cell: "queue", aim: 2},
 	{name: "queue memory Go", unit: "msg/s", beside: "redis", cell: "queue", aim: 0.7},
 	{name: "watch", unit: "ms", aim: 1, most: true},
+	{name: "rpc Go", unit: "call/s", beside: "grpc", cell: "rpc", aim: 1 / 1.2},
+	{name: "rpc x16 Go", unit: "call/s", beside: "grpc", cell: "rpc x16", aim: 1 / 1.2},
 	{name: "port cache set", unit: "op/s", beside: "redis", cell: "port cache set", aim: 0.5},
 	{name: "port cache get", unit: "op/s", beside: "redis", cell: "port cache get", aim: 0.5},
 	{name: "port cache incr", unit: "op/s", beside: "redis", cell: "port cache incr", aim: 0.5},
@@ -94,7 +97,7 @@ func services(ctx context.Context, c config, work string, out io.Writer) error {
 		fmt.Fprintf(out, "skipped: all others: %s: %v\n%s", build, err, msg)
 	} else {
 		for _, p := range competitors {
-			if _, err := exec.LookPath(p.bin); err != nil {
+			if _, err := exec.LookPath(p.bin); p.bin != "" && err != nil {
 				fmt.Fprintf(out, "skipped: %s: %s is not installed: apt-get install %s (or your distribution's package)\n", p.name, p.bin, p.from)
 				continue
 			}
@@ -251,9 +254,9 @@ func (s service) verdict(got float64) string {
 	case s.aim == 0:
 		return "for information"
 	case got == 0 && s.beside != "":
-		return fmt.Sprintf("%s %.1f, and nothing to compare with", sign, s.aim)
+		return fmt.Sprintf("%s %.2g, and nothing to compare with", sign, s.aim)
 	case met:
-		return fmt.Sprintf("%s %.1f met", sign, s.aim)
+		return fmt.Sprintf("%s %.2g met", sign, s.aim)
 	}
-	return fmt.Sprintf("%s %.1f MISSED", sign, s.aim)
+	return fmt.Sprintf("%s %.2g MISSED", sign, s.aim)
 }

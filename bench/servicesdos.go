@@ -13,11 +13,14 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"dos/bench/load"
 	"dos/internal/node"
+	"dos/meta/call"
 	"dos/meta/client"
+	"dos/meta/exchange"
 	"dos/meta/queue"
 )
 
@@ -68,6 +71,7 @@ func dosServices(ctx context.Context, machines *cluster, during time.Duration, o
 			return c.goQueue(ctx, "queue memory Go", true, say)
 		}},
 		{"lock x16 Go", c.goLocks},
+		{"rpc Go", c.goCalls},
 		{"lock x16 on 4 mounts", func(ctx context.Context, say func(string, float64)) error {
 			return c.fileLocks(ctx, "lock x16 on 4 mounts", contenders, mountsMax, say)
 		}},
@@ -319,6 +323,64 @@ func (c *course) goQueue(ctx context.Context, cell string, memory bool, say func
 		return err
 	}
 	return errors.Join(taker.Purge(ctx, name), taker.Remove(ctx, name))
+}
+
+// goService is called with the Go client.
+type goService struct{ *client.Dialer }
+
+func (s goService) Call(ctx context.Context, request []byte) ([]byte, error) {
+	return s.Dialer.Call(ctx, "bench", request)
+}
+
+// Close ends what calls.
+func (s goService) Close() error {
+	s.Dialer.Close()
+	return nil
+}
+
+// goCalls has Go clients call a service that a Go program serves, by a machine's exchange.
+func (c *course) goCalls(ctx context.Context, say func(string, float64)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, err := c.visit(ctx, func(g *node.Guest) func(context.Context) error {
+		return func(ctx context.Context) error { <-ctx.Done(); return nil }
+	})
+	if err != nil {
+		return err
+	}
+	ways, err := g.Exchanges(ctx)
+	if err != nil {
+		return err
+	}
+	server := client.NewServer(g, ways, "bench")
+	var running errgroup.Group
+	running.Go(func() error { return server.Run(ctx) })
+	defer func() { cancel(); _ = running.Wait() }() // it says nothing
+	caller := goService{client.NewDialer(g, ways, "bench")}
+	defer caller.Close()
+	if err := caller.Make(ctx, call.Make{Name: "bench", Mode: 0o755}); err != nil {
+		return err
+	}
+	started, err := server.Start(ctx, "bench", client.Who{}, contenders, func(ctx context.Context, in *exchange.Incoming) error {
+		request, err := in.ReadAll(ctx, load.MessageSize)
+		if err != nil {
+			return err
+		}
+		return in.Reply(ctx, request)
+	})
+	if err != nil {
+		return err
+	}
+	for cell, n := range map[string]int{"rpc Go": 1, "rpc x16 Go": contenders} {
+		rate, err := load.Call(ctx, caller, n, c.during)
+		if err != nil {
+			started.Stop()
+			return err
+		}
+		say(cell, rate)
+	}
+	started.Stop()
+	return caller.Remove(ctx, "bench")
 }
 
 // A fileValue is a table in which keys are made, and its watch.

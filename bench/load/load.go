@@ -3,6 +3,7 @@
 package load
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -294,6 +295,42 @@ func Parallel(ctx context.Context, n int, job func(ctx context.Context, i int) e
 	}
 	wg.Wait()
 	return context.Cause(ctx)
+}
+
+// A Service is called: the reply to a request is the request.
+type Service interface {
+	Call(ctx context.Context, request []byte) (reply []byte, err error)
+}
+
+// Call has n callers call a service, each again and again, and returns how many calls a
+// second there were. It fails if a reply is that to another request.
+func Call(ctx context.Context, s Service, n int, during time.Duration) (float64, error) {
+	if _, err := s.Call(ctx, make([]byte, MessageSize)); err != nil { // it connects
+		return 0, err
+	}
+	counts := make([]int, n)
+	began := time.Now()
+	err := Parallel(ctx, n, func(ctx context.Context, i int) error {
+		request := make([]byte, MessageSize)
+		for time.Since(began) < during {
+			message(request, byte(i), uint64(counts[i]))
+			reply, err := s.Call(ctx, request)
+			if err != nil {
+				return fmt.Errorf("caller %d: %w", i, err)
+			}
+			if !bytes.Equal(reply, request) {
+				return fmt.Errorf("caller %d: %q is answered %q", i, request, reply)
+			}
+			counts[i]++
+		}
+		return nil
+	})
+	took := time.Since(began)
+	sum := 0
+	for _, count := range counts {
+		sum += count
+	}
+	return float64(sum) / took.Seconds(), err
 }
 
 // A Watched is a value, with one who changes it and one who watches it. Put is called

@@ -7,8 +7,12 @@ import (
 	"os"
 
 	"dos/internal/admin"
+	"dos/internal/fleet"
+	"dos/internal/rpc"
+	"dos/internal/trust"
 	"dos/meta"
 	"dos/meta/client"
+	"dos/meta/members"
 	"dos/meta/queue"
 	"dos/meta/state"
 )
@@ -83,8 +87,18 @@ func (d door) Do(ctx context.Context, cmd state.Command) (state.Reply, error) {
 type Guest struct {
 	*client.Visit
 	queues *client.Router
-	leave  func() // ends the keeping
+	meet   func(running context.Context) *exchanges // nil: there is no way to any
+	leave  func()                                   // ends the keeping
 	close  func()
+}
+
+// Exchanges returns the ways to where calls are handed over, for a client.Dialer and a
+// client.Server, until ctx ends. Only the guest of a cluster has any.
+func (g *Guest) Exchanges(ctx context.Context) (client.Exchanges, error) {
+	if g.meet == nil {
+		return nil, fmt.Errorf("calls without a mount, of an embedded cluster: %w", meta.Unsupported)
+	}
+	return g.meet(ctx), nil
 }
 
 // Call is Caller's.
@@ -112,6 +126,7 @@ func Visit(ctx context.Context, data string, cluster []string, identity string) 
 		}
 		ways := newHolders(keys, nil)
 		sender, queues, g.close = service.Client, ways, func() { ways.close(); service.close() }
+		g.meet = func(ctx context.Context) *exchanges { return meet(ctx, keys, service) }
 	}
 	host, err := os.Hostname()
 	if err == nil {
@@ -130,6 +145,24 @@ func Visit(ctx context.Context, data string, cluster []string, identity string) 
 	}()
 	g.leave = func() { stop(); <-done }
 	return g, nil
+}
+
+// meet looks which machines there are, and returns the ways to their exchanges, until ctx
+// ends.
+func meet(ctx context.Context, keys *trust.Keyring, service *metaService) *exchanges {
+	dialled := new(rpc.Conns)
+	machines := fleet.New(fleet.Config{
+		Map: func(ctx context.Context, since uint64) (members.Map, error) {
+			return client.Members{Caller: service.anyone()}.Map(ctx, since)
+		},
+		Dial: func(n members.Node) (fleet.Peer, error) { return dialPeer(keys, dialled, n, 0) },
+	})
+	ways := &exchanges{keys: keys, dialled: dialled, fleet: machines}
+	go func() { // it ends with ctx
+		_ = machines.Run(ctx)
+		ways.close()
+	}()
+	return ways
 }
 
 // Close ends the session.

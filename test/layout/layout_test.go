@@ -100,7 +100,7 @@ var may = map[string][]string{
 	"cmd/dosd":     {"chunk", "internal/"},
 	"cmd/dosctl":   {"internal/", "meta", "meta/client", "meta/kv", "meta/txn", "meta/task", "procfs", "procfs/cluster", "procfs/nodes", "procfs/queues", "procfs/tasks"},
 
-	"bench":         {"bench/load", "internal/node", "meta/client", "meta/queue"},
+	"bench":         {"bench/load", "internal/node", "meta/call", "meta/client", "meta/exchange", "meta/queue"},
 	"bench/load":    {},
 	"test/cluster":  {},
 	"test/posix":    {"test/witness"},
