@@ -224,8 +224,8 @@ type Taken struct {
 
 // Pass is what the senders and the takers of one client have for one queue: first all is
 // settled, then Push is done, then the Takes are, one after the other, and they find what
-// was sent just now. It is all or nothing; the names of the queue and of tokens in Push
-// and Takes do not count.
+// was sent just now. It is all or nothing, also where a token of one of them is refused;
+// the names of the queue in Push and Takes do not count.
 type Pass struct {
 	Name  string `cbor:"1,keyasint,omitempty"`
 	Push  Push   `cbor:"2,keyasint,omitempty"` // there may be no messages

@@ -444,6 +444,9 @@ func TestBad(t *testing.T) {
 	wantKind[Taken](w, s, OpTake, Take{Name: "q", Max: TakeMax + 1}, meta.Invalid)
 	wantKind[Taken](w, s, OpTake, Take{Name: "q", Group: "g", Max: 1}, meta.NotExist)
 	wantKind[Taken](w, s, OpTake, Take{Name: "q", Max: 1, Token: &Token{"x", 17}}, meta.Conflict)
+	one := []Message{{}}
+	wantKind[Passed](w, s, OpPass, Pass{Name: "q", Push: Push{Messages: one, Token: &Token{"x", 17}}}, meta.Conflict)
+	wantKind[Passed](w, s, OpPass, Pass{Name: "q", Push: Push{Messages: one}, Takes: []Take{{Max: 1, Token: &Token{"x", 17}}}}, meta.Conflict)
 	wantKind[Settled](w, s, OpSettle, Settles{[]Settle{{Name: "q", What: Discard + 1}}}, meta.Invalid)
 	wantKind[none](w, 0, OpSeek, Seek{Name: "q"}, meta.Invalid)
 	self, bad := "q", -1

@@ -32,10 +32,16 @@ func (room Room) pass(tx *state.Tx, req Pass) (out Passed, err error) {
 	if len(req.Takes) > PassMax {
 		return Passed{}, fmt.Errorf("%d that take at once, at most %d: %w", len(req.Takes), PassMax, meta.Invalid)
 	}
+	if err := room.check(tx, req.Push.Token); err != nil {
+		return Passed{}, err
+	}
 	w := begin(tx)
 	out.Taken = make([]Taken, len(req.Takes))
 	for i, t := range req.Takes {
 		if err := t.check(tx.Session); err != nil {
+			return Passed{}, err
+		}
+		if err := room.check(tx, t.Token); err != nil {
 			return Passed{}, err
 		}
 		if out.Taken[i].Stale, err = w.settleAll(t.Settle); err != nil {
