@@ -155,6 +155,44 @@ const (
 // call has the owner of a key execute a request. An error with the outcome notDone comes
 // when nobody was found to, in time.
 func (c *Client) call(ctx context.Context, name string, req *request) (answer, outcome, error) {
+	if a, is := c.here(name, req); is {
+		return a, notDone, a.err()
+	}
+	own := *req // so that what is done here allocates none
+	a, out, err := c.search(ctx, name, &own)
+	req.Bucket, req.Generation = own.Bucket, own.Generation
+	return a, out, err
+}
+
+// here executes a request if that is done here, and without waiting.
+func (c *Client) here(name string, req *request) (a answer, is bool) {
+	v := c.view.Load()
+	if v == nil || c.cfg.Here == nil {
+		return a, false
+	}
+	h := c.cfg.Here()
+	id, is := v.names[name]
+	if h == nil || !is {
+		return a, false
+	}
+	req.Bucket, req.Generation = id, v.buckets[id].Generation
+	a, is = h.quick(h.here, req)
+	a.from = h.me
+	return a, is && !a.Moved && !a.Unsure
+}
+
+// Near reports whether an entry is this process's own, so that nobody else is asked for it.
+func (c *Client) Near(bucket, key string) bool {
+	v := c.view.Load()
+	if v == nil || c.cfg.Here == nil {
+		return false
+	}
+	h := c.cfg.Here()
+	return h != nil && v.ring().Owner(cache.Hash(v.names[bucket], key)) == h.me
+}
+
+// search is call for what others may have.
+func (c *Client) search(ctx context.Context, name string, req *request) (answer, outcome, error) {
 	v, err := c.look(ctx)
 	if err != nil {
 		return answer{}, notDone, err
@@ -175,8 +213,9 @@ func (c *Client) call(ctx context.Context, name string, req *request) (answer, o
 		req.Bucket, req.Generation = b.ID, b.Generation
 		owner := v.ring().Owner(cache.Hash(b.ID, req.Key))
 		m, is := v.members[owner]
-		why = fmt.Errorf("cache: no machine has entries: %w", meta.Unavailable)
-		if is {
+		if !is {
+			why = fmt.Errorf("cache: no machine has entries: %w", meta.Unavailable)
+		} else {
 			a, err := c.askMember(ctx, m, req)
 			switch {
 			case err == nil && !a.Moved:

@@ -125,6 +125,9 @@ func (h *Holder) bucket(name string) answer {
 
 // do executes a request. It may wait for what the key needs, or until ctx ends.
 func (h *Holder) do(ctx context.Context, by *party, req *request) answer {
+	if a, done := h.quick(by, req); done {
+		return a
+	}
 	late := time.NewTimer(waitMax)
 	defer late.Stop()
 	for {
