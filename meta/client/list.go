@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"dos/chunk"
 	"dos/meta"
 	"dos/meta/queue"
+	"dos/meta/txn"
 )
 
 // Append sends messages with a key, in one command. It does not wait for room:
@@ -84,4 +86,105 @@ func (t *Taker) claim(ctx context.Context, c *Consumer, max int, wait bool) (que
 		err = errors.Join(err, c.Close(sure))
 	}
 	return out, err
+}
+
+// Move takes the first message of a queue's default group, as Pop does, and sends its
+// bytes to a queue with a key, both or neither, whatever dies meanwhile. Without wait the
+// Number of what it returns is 0 if there is none.
+func (t *Taker) Move(ctx context.Context, from, to, key, who string, wait bool, keep func([]queue.Got) error) (queue.Got, error) {
+	c := NewConsumer(t.stay, from, "", who)
+	sure := context.WithoutCancel(ctx)
+	for {
+		out, err := t.claim(ctx, c, 1, wait)
+		if err != nil || len(out.Messages) == 0 {
+			return queue.Got{}, err
+		}
+		m := out.Messages[0]
+		if len(m.Parts) > 0 {
+			err = fmt.Errorf("a message of over %d bytes is not moved: %w", queue.BodyMax, meta.Unsupported)
+		}
+		if err == nil && keep != nil {
+			err = keep(out.Messages)
+		}
+		if err == nil {
+			steps := []txn.Step{Ack(from, out.Claim, m.Number), Send(to, queue.Message{Key: key, Body: m.Body, Whole: true})}
+			err = t.stay.Call(sure, txn.OpCommit, txn.Commit{Steps: steps}, nil)
+		}
+		switch {
+		case err == nil:
+			return m, nil
+		case errors.Is(err, meta.Fenced): // it is another's by now
+			continue
+		case errors.Is(err, meta.Unavailable), errors.Is(err, meta.TimedOut):
+			return queue.Got{}, err // it may be there by now; if not the claim ends
+		}
+		_, e := t.Settle(sure, queue.Settle{Name: from, Claim: out.Claim, What: queue.Return})
+		return queue.Got{}, errors.Join(err, e)
+	}
+}
+
+// PickMax is how many messages Pick looks at.
+const PickMax = 16 << 10
+
+// Pick takes those messages of a queue's default group that choose returns the numbers
+// of, for good. It is asked about all there are, in their order, which nobody else gets until then;
+// more than PickMax are meta.TooLarge.
+func (t *Taker) Pick(ctx context.Context, name, who string, choose func([]queue.Got) []uint64) (int, error) {
+	c := NewConsumer(t.stay, name, "", who)
+	ctx = context.WithoutCancel(ctx)
+	var all []queue.Got
+	var claims []queue.Taken
+	give := func(err error) (int, error) {
+		for _, out := range slices.Backward(claims) { // so that they are in their order again
+			_, e := t.Settle(ctx, queue.Settle{Name: name, Claim: out.Claim, What: queue.Return})
+			err = errors.Join(err, e)
+		}
+		return 0, err
+	}
+	for {
+		out, err := t.claim(ctx, c, queue.TakeMax, false)
+		if err != nil {
+			return give(err)
+		}
+		if len(out.Messages) == 0 {
+			break
+		}
+		claims = append(claims, out)
+		if len(all)+len(out.Messages) > PickMax {
+			return give(fmt.Errorf("queue %q has more than %d messages: %w", name, PickMax, meta.TooLarge))
+		}
+		for i := range out.Messages {
+			if err := t.Load(ctx, &out.Messages[i]); err != nil {
+				return give(err)
+			}
+		}
+		all = append(all, out.Messages...)
+	}
+	if len(all) == 0 {
+		return 0, nil
+	}
+	chosen := choose(all)
+	slices.Sort(chosen)
+	done := 0
+	for _, out := range claims {
+		var acks []uint64
+		for _, m := range out.Messages {
+			if _, is := slices.BinarySearch(chosen, m.Number); is {
+				acks = append(acks, m.Number)
+			}
+		}
+		if len(acks) == 0 {
+			continue
+		}
+		stale, err := t.Settle(ctx, queue.Settle{Name: name, Claim: out.Claim, Numbers: acks, What: queue.Ack})
+		if err != nil {
+			_, err = give(err)
+			return done, err
+		}
+		if stale == 0 { // else they are another's by now
+			done += len(acks)
+		}
+	}
+	_, err := give(nil)
+	return done, err
 }

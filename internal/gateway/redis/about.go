@@ -159,10 +159,12 @@ func (cmd *command) describe(r *reply) {
 		to, step = -1, 2
 	case "blpop", "brpop":
 		to = -2
+	case "lmove", "blmove", "rpoplpush", "brpoplpush":
+		to = 2
 	case "eval", "evalsha", "publish", "keys", "scan":
 		first, to, step = 0, 0, 0
 	}
-	if cmd.plan == nil && cmd.many == nil && cmd.name != "llen" && to == 1 {
+	if cmd.plan == nil && cmd.many == nil && !cmd.ofList() && to == 1 {
 		first, to, step = 0, 0, 0
 	}
 	r.array(6)
@@ -173,4 +175,13 @@ func (cmd *command) describe(r *reply) {
 	for _, n := range []int{first, to, step} {
 		r.number(int64(n))
 	}
+}
+
+// ofList says whether a command looks at one list.
+func (cmd *command) ofList() bool {
+	switch cmd.name {
+	case "llen", "lrange", "lindex", "lrem", "ltrim":
+		return true
+	}
+	return false
 }

@@ -22,6 +22,7 @@ import (
 type Entries interface {
 	Make(ctx context.Context, req metacache.Make) error
 	Bucket(ctx context.Context, name string) (metacache.Bucket, error)
+	Near(bucket, key string) bool
 	Get(ctx context.Context, bucket, key string) (cache.Entry, error)
 	Stat(ctx context.Context, bucket, key string) (cache.Entry, error)
 	Set(ctx context.Context, bucket, key string, value []byte, o cache.Options) (version uint64, err error)
@@ -37,9 +38,7 @@ type Entries interface {
 const Bucket = "redis"
 
 const (
-	// farAway is how long a step takes that another machine does: then the steps after
-	// it are done together, at most togetherMax of them.
-	farAway     = 50 * time.Microsecond
+	// togetherMax bounds the steps of a batch that wait for other machines at once.
 	togetherMax = 32
 	// pageMin is how many keys a part of a scan has at least: all keys are looked at for each.
 	pageMin = 1000
@@ -95,18 +94,20 @@ func (d *cacheDB) Update(ctx context.Context, steps []kv.Step, whole bool) ([]kv
 		}
 	}
 	got := make([]kv.Outcome, len(steps))
+	if len(steps) > 2 && slices.ContainsFunc(steps, d.far) {
+		return got, d.together(ctx, steps, got)
+	}
 	for i := range steps {
-		began := time.Now()
 		var err error
 		if got[i], err = d.step(ctx, steps[i]); err != nil {
 			return nil, err
 		}
-		if len(steps)-i > 2 && time.Since(began) > farAway {
-			return got, d.together(ctx, steps[i+1:], got[i+1:])
-		}
 	}
 	return got, nil
 }
+
+// far says whether another machine does a step.
+func (d *cacheDB) far(s kv.Step) bool { return !d.entries.Near(Bucket, nameOf(s.Key)) }
 
 // lost looks for the bucket again after a failure, in case that somebody removed it.
 func (d *cacheDB) lost(err error) error {

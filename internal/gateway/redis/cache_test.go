@@ -54,6 +54,8 @@ func (f *fakeEntries) Bucket(context.Context, string) (b metacache.Bucket, err e
 	return b, nil
 }
 
+func (f *fakeEntries) Near(_, _ string) bool { return f.slow == 0 }
+
 func (f *fakeEntries) Get(_ context.Context, _, key string) (cache.Entry, error) {
 	time.Sleep(f.slow)
 	f.mu.Lock()

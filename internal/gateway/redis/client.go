@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"dos/internal/trust"
@@ -59,6 +60,7 @@ type client struct {
 	proto   atomic.Int32   // 2 or 3, for those who post
 
 	mu      sync.Mutex
+	now     atOnce // guarded by mu
 	backlog []byte // what could not be sent yet; guarded by mu
 	sending bool   // somebody sends the backlog; guarded by mu
 	broken  bool   // nothing can be sent any more; guarded by mu
@@ -193,8 +195,12 @@ func (c *client) flush() bool {
 		return false
 	}
 	if !c.sending {
+		if b = b[c.now.write(b):]; len(b) == 0 {
+			return true
+		}
 		c.conn.SetWriteDeadline(time.Now().Add(sendWait))
 		n, err := c.conn.Write(b)
+		c.conn.SetWriteDeadline(time.Time{})
 		if err == nil {
 			return true
 		}
@@ -247,6 +253,7 @@ func (c *client) send() {
 		c.mu.Unlock()
 		c.conn.SetWriteDeadline(time.Now().Add(cutWait))
 		_, err := c.conn.Write(b)
+		c.conn.SetWriteDeadline(time.Time{})
 		c.server.memory.give(len(b))
 		if err != nil {
 			c.mu.Lock()
@@ -293,4 +300,39 @@ func (c *client) while(ctx context.Context, do func(context.Context)) {
 	c.conn.SetReadDeadline(time.Unix(1, 0))
 	<-done
 	c.conn.SetReadDeadline(time.Time{})
+}
+
+// atOnce writes what a connection has room for, without the timer that a deadline is.
+type atOnce struct {
+	conn syscall.RawConn // nil: what there is has none
+	b    []byte
+	n    int
+	try  func(fd uintptr) bool // write's, so that it is made once
+}
+
+func newAtOnce(conn net.Conn) (w atOnce) {
+	if c, is := conn.(syscall.Conn); is {
+		w.conn, _ = c.SyscallConn() // nil if it fails
+	}
+	return w
+}
+
+// write returns how much it has written. What went wrong the next Write says.
+func (w *atOnce) write(b []byte) int {
+	if w.conn == nil {
+		return 0
+	}
+	if w.try == nil {
+		w.try = func(fd uintptr) bool {
+			n, err := syscall.Write(int(fd), w.b)
+			if err == nil {
+				w.n = n
+			}
+			return true
+		}
+	}
+	w.b, w.n = b, 0
+	w.conn.Write(w.try) //nolint:errcheck // then it has written nothing
+	w.b = nil
+	return w.n
 }

@@ -33,7 +33,7 @@ type command struct {
 // table is all commands by their names.
 func table() map[string]*command {
 	all := make(map[string]*command)
-	for _, list := range [][]command{stringCommands, keyCommands, scriptCommands, listCommands, topicCommands, connectionCommands, serverCommands, transactionCommands} {
+	for _, list := range [][]command{stringCommands, keyCommands, scriptCommands, listCommands, rangeCommands, moveCommands, topicCommands, connectionCommands, serverCommands, transactionCommands} {
 		for i := range list {
 			all[list[i].name] = &list[i]
 		}

@@ -14,7 +14,11 @@
 // first what came first, so a list can be filled at one end and emptied at the other:
 // LPUSH with RPOP and BRPOP, or RPUSH with LPOP and BLPOP. What a queue cannot do is an
 // error: to fill a list at the other end while it has elements, or to take from the end
-// where it is filled while it has more than one. Each message says by its key, lpush or rpush, where
+// where it is filled while it has more than one. LMOVE and RPOPLPUSH, with or without
+// waiting, are one command that is done whole or not at all, so a job is always in the list of those to do
+// or of those under way. LREM and LTRIM take all elements for a moment, in which others see
+// none, and put back what stays; LRANGE and LINDEX read, and show what a
+// consumer of the queue has not acknowledged yet, too. Each message says by its key, lpush or rpush, where
 // it was put; what came another way than through this protocol has none, and is
 // given to both ends. A pop is for good when its reply is on its way, as in Redis. A
 // queue that is empty stays where it is, but is no list then: it does not exist.
@@ -28,7 +32,9 @@
 //
 // Commands that came together and change strings are one command of the metadata
 // service, in their order; those that read are one query. MULTI and EXEC are one
-// command: nobody sees a part of it. WATCH compares versions. There is no Lua: the
+// command: nobody sees a part of it. WATCH compares versions. A transaction is about
+// strings, or is pushes to one list. In database 1 EXEC does its commands in their
+// order and others may come between, and nothing can be watched. There is no Lua: the
 // scripts by which client libraries give back a lock, or have it longer, are known and
 // executed as what they mean; others are refused.
 //

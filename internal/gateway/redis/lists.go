@@ -20,6 +20,8 @@ type Queues interface {
 	Make(ctx context.Context, name string, mode, uid, gid uint32) error
 	Append(ctx context.Context, name, key string, bodies ...[]byte) (queue.Pushed, error)
 	Pop(ctx context.Context, name, who string, max int, wait bool, keep func([]queue.Got) error) ([]queue.Got, error)
+	Move(ctx context.Context, from, to, key, who string, wait bool, keep func([]queue.Got) error) (queue.Got, error)
+	Pick(ctx context.Context, name, who string, choose func([]queue.Got) []uint64) (int, error)
 	Read(ctx context.Context, req queue.Read) (queue.Log, error)
 	Status(ctx context.Context, name string) (queue.Status, error)
 	Purge(ctx context.Context, name string) error
@@ -112,7 +114,7 @@ func (l *lists) there(ctx context.Context, key string) bool {
 
 // known is there, for keys that mostly are not: a list may be as young as namesFor and
 // not be known.
-func (l *lists) known(ctx context.Context, key string) bool {
+func (l *lists) known(ctx context.Context, key []byte) bool {
 	l.mu.Lock()
 	if time.Since(l.at) > namesFor {
 		l.at = time.Now()
@@ -126,9 +128,9 @@ func (l *lists) known(ctx context.Context, key string) bool {
 			}
 		}
 	}
-	is := l.names[nameOf(key)]
+	is := len(l.names) > 0 && l.names[nameOf(string(key))]
 	l.mu.Unlock()
-	return is && l.there(ctx, key)
+	return is && l.there(ctx, string(key))
 }
 
 // remove empties a list.
@@ -189,35 +191,17 @@ func manyPush(at end, only bool) func(context.Context, *client, [][][]byte) {
 
 // push puts elements at an end of a list, and returns how many it has.
 func (l *lists) push(ctx context.Context, c *client, key string, at end, only bool, bodies [][]byte) (int64, error) {
-	if len(nameOf(key)) > queue.NameMax {
-		return 0, said("ERR the key of a list has at most 255 bytes here")
-	}
-	st, err := l.status(ctx, c, key)
-	if err != nil {
-		return 0, err
-	}
-	if err := c.noString(ctx, key); err != nil {
-		return 0, err
-	}
-	n := ready(st)
-	if n == 0 && only {
-		return 0, nil
-	}
-	if n > 0 {
-		if first := l.first(ctx, st.Name); first != at && first != "" {
-			return 0, said(fmt.Sprintf("ERR the list is a queue, /dos/queues/%s, which was filled by %s: it cannot be filled at both ends until it is empty", st.Name, first))
+	if only {
+		st, err := l.status(ctx, c, key)
+		if err == nil && ready(st) == 0 {
+			err = c.noString(ctx, key)
 		}
-	}
-	if st.ID == 0 {
-		err := l.queues.Make(ctx, nameOf(key), listMode, l.uid, l.uid)
-		if err != nil && !errors.Is(err, meta.Exist) {
+		if err != nil || ready(st) == 0 {
 			return 0, err
 		}
-		if err != nil { // somebody else's, perhaps
-			if _, err := l.status(ctx, c, key); err != nil {
-				return 0, err
-			}
-		}
+	}
+	if err := l.prepare(ctx, c, key, at, false); err != nil {
+		return 0, err
 	}
 	length := int64(0)
 	for part := range slices.Chunk(bodies, queue.PushMax) {
@@ -228,6 +212,43 @@ func (l *lists) push(ctx context.Context, c *client, key string, at end, only bo
 		length = out.Ready
 	}
 	return length, nil
+}
+
+// prepare has a list ready to be filled at an end. turns says that what is put there is
+// what is taken from it, so that it may be the only one that was put at the other.
+func (l *lists) prepare(ctx context.Context, c *client, key string, at end, turns bool) error {
+	if len(nameOf(key)) > queue.NameMax {
+		return said("ERR the key of a list has at most 255 bytes here")
+	}
+	st, err := l.status(ctx, c, key)
+	if err != nil {
+		return err
+	}
+	if err := c.noString(ctx, key); err != nil {
+		return err
+	}
+	if n := ready(st); n > 1 || n == 1 && !turns {
+		if first := l.first(ctx, st.Name); first != at && first != "" {
+			return said(fmt.Sprintf("ERR the list is a queue, /dos/queues/%s, which was filled by %s: it cannot be filled at both ends until it is empty", st.Name, first))
+		}
+	}
+	if st.ID == 0 {
+		return l.make(ctx, c, key)
+	}
+	return nil
+}
+
+// make makes the queue of a list if there is none.
+func (l *lists) make(ctx context.Context, c *client, key string) error {
+	st, err := l.status(ctx, c, key)
+	if err != nil || st.ID != 0 {
+		return err
+	}
+	err = l.queues.Make(ctx, nameOf(key), listMode, l.uid, l.uid)
+	if errors.Is(err, meta.Exist) { // somebody else's, perhaps
+		_, err = l.status(ctx, c, key)
+	}
+	return err
 }
 
 // first says where the first of a list's elements was put.
@@ -345,16 +366,26 @@ func (l *lists) fits(ctx context.Context, name string, at end) func([]queue.Got)
 	}
 }
 
+// waitTime reads for how many seconds somebody waits; 0: for ever.
+func waitTime(arg []byte) (time.Duration, error) {
+	seconds, err := strconv.ParseFloat(string(arg), 64)
+	switch {
+	case err != nil || seconds != seconds || seconds > 1e9:
+		return 0, said(errTimeout)
+	case seconds < 0:
+		return 0, said(errNegative)
+	case seconds > 0:
+		return max(1, time.Duration(seconds*float64(time.Second))), nil
+	}
+	return 0, nil
+}
+
 // runWait is BLPOP and BRPOP KEY… TIMEOUT.
 func runWait(at end) func(context.Context, *client, [][]byte) {
 	return func(ctx context.Context, c *client, args [][]byte) {
-		seconds, err := strconv.ParseFloat(string(args[len(args)-1]), 64)
-		if err != nil || seconds != seconds || seconds > 1e9 {
-			c.out.fail(errTimeout)
-			return
-		}
-		if seconds < 0 {
-			c.out.fail(errNegative)
+		patience, err := waitTime(args[len(args)-1])
+		if err != nil {
+			c.out.say(err)
 			return
 		}
 		if len(args)-2 > waitMax {
@@ -377,9 +408,9 @@ func runWait(at end) func(context.Context, *client, [][]byte) {
 			}
 		}
 		c.while(ctx, func(ctx context.Context) {
-			if seconds > 0 {
+			if patience > 0 {
 				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeoutCause(ctx, time.Duration(seconds*float64(time.Second)), meta.TimedOut)
+				ctx, cancel = context.WithTimeoutCause(ctx, patience, meta.TimedOut)
 				defer cancel()
 			}
 			key, m, err := c.lists().wait(ctx, c, keys, at)
@@ -410,13 +441,7 @@ var errLate = errors.New("another list had something")
 // wait takes the first element that comes to one of some lists.
 func (l *lists) wait(ctx context.Context, c *client, keys [][]byte, at end) (key []byte, got queue.Got, err error) {
 	for _, key := range keys { // who waits for what is not there waits for what will be
-		st, err := l.status(ctx, c, string(key))
-		if err == nil && st.ID == 0 {
-			if err = l.queues.Make(ctx, nameOf(string(key)), listMode, l.uid, l.uid); errors.Is(err, meta.Exist) {
-				err = nil
-			}
-		}
-		if err != nil {
+		if err := l.make(ctx, c, string(key)); err != nil {
 			return nil, got, err
 		}
 	}

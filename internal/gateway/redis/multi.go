@@ -7,6 +7,7 @@ import (
 
 	"dos/meta"
 	"dos/meta/kv"
+	"dos/meta/queue"
 )
 
 // transactionMax bounds the commands of a transaction.
@@ -29,8 +30,6 @@ var transactionCommands = []command{
 		switch {
 		case c.tx != nil:
 			c.out.fail("ERR MULTI calls can not be nested")
-		case c.db != 0:
-			c.out.fail("ERR a cache has no transactions: SELECT 0")
 		default:
 			c.tx = &transaction{batch: batch{library: &c.server.library}}
 			c.out.ok()
@@ -73,8 +72,14 @@ func (tx *transaction) queue(c *client, cmd *command, args [][]byte) {
 	from := len(b.steps)
 	var err error
 	switch {
-	case cmd.plan == nil:
-		err = said("ERR '" + cmd.name + "' cannot be in a transaction here, only commands about strings")
+	case cmd.name == "lpush" || cmd.name == "rpush":
+		err = tx.push(cmd, copied, size)
+		if err == nil {
+			c.out.word("QUEUED")
+			return
+		}
+	case cmd.plan == nil || b.many != nil:
+		err = said("ERR '" + cmd.name + "' cannot be in this transaction: they are about strings, or put something in one list")
 	case b.size+size > kv.UpdateMax || len(b.planned) == transactionMax:
 		err = said("ERR a transaction has at most 256 commands of 256 KiB together")
 	default:
@@ -93,6 +98,24 @@ func (tx *transaction) queue(c *client, cmd *command, args [][]byte) {
 	c.out.word("QUEUED")
 }
 
+// push keeps a command that puts something in a list: all of it goes there in one.
+func (tx *transaction) push(cmd *command, args [][]byte, size int) error {
+	b := &tx.batch
+	n := len(args) - 2
+	for _, a := range b.args {
+		n += len(a) - 1
+	}
+	switch {
+	case len(b.planned) > 0, b.many != nil && (b.many != cmd || !bytes.Equal(b.args[0][0], args[1])):
+		return said("ERR '" + cmd.name + "' cannot be in this transaction: they are about strings, or put something in one list")
+	case n > queue.PushMax || b.size+size > queue.PushBytes:
+		return said("ERR a transaction puts at most 1024 elements of 1 MiB together in a list")
+	}
+	b.many, b.args = cmd, append(b.args, args[1:])
+	b.size += size
+	return nil
+}
+
 func runExec(ctx context.Context, c *client, _ [][]byte) {
 	tx, watched := c.tx, c.watched
 	if tx == nil {
@@ -105,6 +128,18 @@ func runExec(ctx context.Context, c *client, _ [][]byte) {
 		return
 	}
 	b := tx.batch
+	switch {
+	case b.many != nil && len(watched) > 0:
+		c.out.fail("EXECABORT a transaction that puts something in a list watches nothing here")
+		return
+	case b.many != nil:
+		c.out.array(len(b.args))
+		b.many.many(ctx, c, b.args)
+		return
+	case c.db != 0 && len(watched) > 0:
+		c.out.fail("EXECABORT what is watched is in database 0")
+		return
+	}
 	var steps []kv.Step
 	for _, w := range watched {
 		steps = append(steps, kv.Step{Key: w.key, If: kv.Version, Version: w.version, Must: true})
@@ -121,7 +156,7 @@ func runExec(ctx context.Context, c *client, _ [][]byte) {
 		c.out.array(0)
 		return
 	}
-	got, err := c.server.cfg.Strings.Update(ctx, steps, true)
+	got, err := c.database().Update(ctx, steps, c.db == 0)
 	switch {
 	case errors.Is(err, meta.Conflict):
 		c.out.nothing()
@@ -142,7 +177,7 @@ func runWatch(ctx context.Context, c *client, args [][]byte) {
 		c.out.fail("ERR WATCH inside MULTI is not allowed")
 		return
 	case c.db != 0:
-		c.out.fail("ERR a cache has no transactions: SELECT 0")
+		c.out.fail("ERR nothing of a cache can be watched: SELECT 0")
 		return
 	case len(c.watched)+len(args)-1 > kv.StepsMax/2:
 		c.out.fail("ERR at most 128 keys can be watched")

@@ -144,7 +144,7 @@ func (s *Server) accept(ctx context.Context) error {
 			conn.Close()
 			continue
 		}
-		c := &client{server: s, conn: conn, id: s.ids.Add(1), since: time.Now(), batch: batch{library: &s.library}}
+		c := &client{server: s, conn: conn, id: s.ids.Add(1), since: time.Now(), batch: batch{library: &s.library}, now: newAtOnce(conn)}
 		c.speak(2)
 		c.begin()
 		work.Go(func() {

@@ -297,7 +297,7 @@ func finishTruth(_ context.Context, c *client, _ [][]byte, got []kv.Outcome) {
 
 // finishGet replies the value that was there. That it is a list is said if so.
 func finishGet(ctx context.Context, c *client, args [][]byte, got []kv.Outcome) {
-	if got[0].Version == 0 && c.lists().known(ctx, string(args[1])) {
+	if got[0].Version == 0 && c.lists().known(ctx, args[1]) {
 		c.out.fail(errWrongType)
 		return
 	}
