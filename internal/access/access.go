@@ -35,11 +35,14 @@ func (u User) May(a meta.Attr, want uint32) bool {
 		return true
 	case u.UID == a.UID:
 		mode >>= 6
-	case u.GID == a.GID || slices.Contains(u.Groups, a.GID):
+	case u.In(a.GID):
 		mode >>= 3
 	}
 	return mode&want == want
 }
+
+// In says whether the user is in a group.
+func (u User) In(group uint32) bool { return u.GID == group || slices.Contains(u.Groups, group) }
 
 // sticky is the mode bit of a directory in which all may make names, and remove their own.
 const sticky = 0o1000

@@ -331,6 +331,66 @@ func TestWebHDFS(t *testing.T) {
 	}
 }
 
+// What Hadoop clients change besides the contents, and who may.
+func TestAttributes(t *testing.T) {
+	s := newSite(t)
+	const v = "/webhdfs/v1"
+	no := func(class string) string { return `{"RemoteException":{"exception":"` + class + `"` }
+	s.talk(
+		turn{"PUT " + v + "/d/f?op=CREATE", "twelve bytes", 201, ""},
+		turn{"PUT " + v + "/d/e/g?op=CREATE&permission=600", "one", 201, ""},
+		turn{"GET " + v + "/d?op=GETCONTENTSUMMARY", "", 200, `{"ContentSummary":{"directoryCount":2,"fileCount":2,"length":15,"quota":-1,"spaceConsumed":15,"spaceQuota":-1}}`},
+		turn{"GET " + v + "/d/f?op=GETCONTENTSUMMARY", "", 200, `{"ContentSummary":{"directoryCount":0,"fileCount":1,"length":12,`},
+		turn{"GET " + v + "/none?op=GETCONTENTSUMMARY", "", 404, no("FileNotFoundException")},
+		turn{"GET " + v + "/?op=GETHOMEDIRECTORY", "", 200, `{"Path":"/user/root"}`},
+		turn{"GET " + v + "/?op=GETHOMEDIRECTORY&user.name=4242", "", 200, `{"Path":"/user/4242"}`},
+
+		turn{"PUT " + v + "/d/f?op=SETPERMISSION&permission=640", "", 200, ""},
+		turn{"PUT " + v + "/d/f?op=SETPERMISSION&permission=9", "", 400, no("IllegalArgumentException")},
+		turn{"PUT " + v + "/d/none?op=SETPERMISSION&permission=640", "", 404, no("FileNotFoundException")},
+		turn{"PUT " + v + "/d/f?op=SETPERMISSION&permission=777&user.name=4242", "", 403, no("AccessControlException")},
+		turn{"PUT " + v + "/d/f?op=SETOWNER&owner=4242&user.name=4242", "", 403, no("AccessControlException")},
+		turn{"PUT " + v + "/d/f?op=SETOWNER", "", 400, no("IllegalArgumentException")},
+		turn{"PUT " + v + "/d/f?op=SETOWNER&owner=no-such-user", "", 400, no("IllegalArgumentException")},
+		turn{"PUT " + v + "/d/f?op=SETOWNER&group=no-such-group", "", 400, no("IllegalArgumentException")},
+		turn{"PUT " + v + "/d/f?op=SETOWNER&owner=4242&group=4242", "", 200, ""},
+		turn{"PUT " + v + "/d/f?op=SETOWNER&owner=0&user.name=4242", "", 403, no("AccessControlException")},
+		turn{"PUT " + v + "/d/f?op=SETOWNER&group=0&user.name=4242", "", 403, no("AccessControlException")},
+		turn{"PUT " + v + "/d/f?op=SETOWNER&owner=4242&group=4242&user.name=4242", "", 200, ""},
+		turn{"PUT " + v + "/d/f?op=SETPERMISSION&permission=400&user.name=4242", "", 200, ""},
+		turn{"POST " + v + "/d/f?op=TRUNCATE&newlength=6&user.name=4242", "", 403, no("AccessControlException")},
+		turn{"PUT " + v + "/d/f?op=SETTIMES&modificationtime=1000000000123&accesstime=-1", "", 200, ""},
+		turn{"PUT " + v + "/d/f?op=SETTIMES&modificationtime=9223372036854775807", "", 400, no("IllegalArgumentException")},
+		turn{"PUT " + v + "/d/f?op=SETTIMES&modificationtime=1&user.name=4243", "", 403, no("AccessControlException")},
+	)
+	a, err := s.fs.Lookup(t.Context(), meta.Root, "d")
+	if err == nil {
+		a, err = s.fs.Lookup(t.Context(), a.Ino, "f")
+	}
+	if err != nil || a.Mode != meta.TypeFile|0o400 || a.UID != 4242 || a.GID != 4242 || a.Mtime.Std().UnixMilli() != 1000000000123 {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if a.Atime.Std().Year() < 2020 {
+		t.Errorf("the time of access is %v", a.Atime.Std())
+	}
+	s.talk(
+		turn{"POST " + v + "/d/f?op=TRUNCATE&newlength=13", "", 400, no("IllegalArgumentException")},
+		turn{"POST " + v + "/d/f?op=TRUNCATE", "", 400, no("IllegalArgumentException")},
+		turn{"POST " + v + "/d?op=TRUNCATE&newlength=0", "", 404, no("FileNotFoundException")},
+		turn{"POST " + v + "/d/f?op=TRUNCATE&newlength=6", "", 200, `{"boolean":true}`},
+		turn{"GET " + v + "/d/f?op=OPEN", "", 200, "twelve"},
+		turn{"POST " + v + "/d/f?op=CONCAT&sources=/d/e/g", "", 400, no("IllegalArgumentException")},
+	)
+	if _, text := s.ask("GET", v+"/d/f?op=OPEN", nil); text != "twelve" {
+		t.Errorf("after TRUNCATE: %q", text)
+	}
+	if _, text := s.ask("GET", v+"/?op=GETCONTENTSUMMARY&user.name=4242", nil); !strings.Contains(text, `"fileCount":2`) {
+		t.Errorf("what all may list: %s", text)
+	}
+	s.talk(turn{"PUT " + v + "/d/e?op=SETPERMISSION&permission=700", "", 200, ""},
+		turn{"GET " + v + "/?op=GETCONTENTSUMMARY&user.name=4242", "", 403, no("AccessControlException")})
+}
+
 // A directory of more names than are looked at at once.
 func TestMany(t *testing.T) {
 	s := newSite(t)

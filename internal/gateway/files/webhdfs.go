@@ -17,22 +17,29 @@ import (
 // The operations of WebHDFS, each with the parameters that mean something here; the others, as
 // replication and blocksize, are for the cluster to know:
 //
-//	GET     OPEN offset length    GETFILESTATUS    LISTSTATUS
+//	GET     OPEN offset length    GETFILESTATUS    LISTSTATUS    GETCONTENTSUMMARY    GETHOMEDIRECTORY
 //	PUT     CREATE overwrite permission    MKDIRS permission    RENAME destination
-//	POST    APPEND
+//	        SETPERMISSION permission    SETOWNER owner group    SETTIMES modificationtime accesstime
+//	POST    APPEND    TRUNCATE newlength
 //	DELETE  DELETE recursive
 //
 // CREATE and APPEND without data=true are answered with the address to send the data to, as
 // 307 or, with noredirect=true, as an object; OPEN is answered with the data.
 var operations = map[string]func(q request, w http.ResponseWriter, r *http.Request, scheme string) error{
-	"GET OPEN":          request.hOpen,
-	"GET GETFILESTATUS": request.hStatus,
-	"GET LISTSTATUS":    request.hList,
-	"PUT CREATE":        request.hCreate,
-	"PUT MKDIRS":        request.hMkdirs,
-	"PUT RENAME":        request.hRename,
-	"POST APPEND":       request.hAppend,
-	"DELETE DELETE":     request.hDelete,
+	"GET OPEN":              request.hOpen,
+	"GET GETFILESTATUS":     request.hStatus,
+	"GET LISTSTATUS":        request.hList,
+	"GET GETCONTENTSUMMARY": request.hSummary,
+	"GET GETHOMEDIRECTORY":  request.hHome,
+	"PUT CREATE":            request.hCreate,
+	"PUT MKDIRS":            request.hMkdirs,
+	"PUT RENAME":            request.hRename,
+	"PUT SETPERMISSION":     request.hSetPermission,
+	"PUT SETOWNER":          request.hSetOwner,
+	"PUT SETTIMES":          request.hSetTimes,
+	"POST APPEND":           request.hAppend,
+	"POST TRUNCATE":         request.hTruncate,
+	"DELETE DELETE":         request.hDelete,
 }
 
 // hadoop answers a request for /webhdfs/v1/.

@@ -25,6 +25,13 @@ with fs.open("/py/a/f", "rb") as f:
 with fs.open("/py/a/f", "ab") as f:
     f.write(b"tail")
 assert fs.cat("/py/a/f") == data + b"tail"
+fs.chmod("/py/a/f", "640")
+fs.chown("/py/a/f", owner="4242", group="4242")
+info = fs.info("/py/a/f")
+assert (info["permission"], info["owner"], info["group"]) == ("640", "4242", "4242"), info
+summary = fs.content_summary("/py")
+assert (summary["directoryCount"], summary["fileCount"], summary["length"]) == (2, 1, len(data) + 4), summary
+assert fs.home_directory() == "/user/root", fs.home_directory()
 assert fs.ls("/py/a", detail=False) == ["/py/a/f"], fs.ls("/py/a")
 fs.mv("/py/a/f", "/py/g")
 assert fs.exists("/py/g") and not fs.exists("/py/a/f")
