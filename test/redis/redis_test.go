@@ -120,6 +120,25 @@ func TestLibrary(t *testing.T) {
 	}
 }
 
+// So does one of Go's libraries. It is a module of its own, so that they are no
+// dependencies of dos.
+func TestGoLibrary(t *testing.T) {
+	cluster.NeedFuse(t)
+	program := filepath.Join(t.TempDir(), "library")
+	build := exec.CommandContext(t.Context(), "go", "build", "-C", "library", "-o", program, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		if exec.CommandContext(t.Context(), "go", "-C", "library", "mod", "download").Run() != nil {
+			t.Skipf("its libraries are not there: %v\n%s", err, out)
+		}
+		t.Fatalf("%v\n%s", err, out)
+	}
+	port := free(t)
+	cluster.Start(t, filepath.Join(cluster.Dir(t), "data"), "--redis", "127.0.0.1:"+port)
+	if got := tool(t, program, "127.0.0.1:"+port); got != "ok" {
+		t.Error(got)
+	}
+}
+
 // errReply is an error that the server told.
 type errReply string
 

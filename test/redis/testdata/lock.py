@@ -1,5 +1,6 @@
 # What people write with redis-py: locks that are taken, extended and given back by
-# several threads, a queue with workers, and a channel. Takes the port; prints ok.
+# several threads, queues with workers, pipelines, a scan and a channel. Takes the port;
+# prints ok.
 import sys, threading, redis
 
 r = redis.Redis(port=int(sys.argv[1]), socket_timeout=30)
@@ -50,6 +51,28 @@ with r.pipeline() as p:  # MULTI, EXEC
     p.multi()
     p.set("mine2", 1).incr("mine2")
     assert p.execute() == [True, 2]
+
+with r.pipeline() as p:  # all of it at once
+    for n in range(5):
+        p.rpush("others", n)
+    assert p.execute() == [1, 2, 3, 4, 5]
+assert r.lrange("others", 0, -1) == [b"0", b"1", b"2", b"3", b"4"]
+job = r.blmove("others", "doing", 5, "LEFT", "RIGHT")  # kept until it is done
+assert job == b"0" and r.lrem("doing", 1, job) == 1 and r.llen("doing") == 0
+taken = []
+while item := r.blpop("others", timeout=1):
+    taken.append(item[1])
+assert taken == [b"1", b"2", b"3", b"4"], taken
+
+cache = redis.Redis(port=int(sys.argv[1]), db=1, socket_timeout=30)
+with cache.pipeline() as p:  # a limit of visits
+    p.incr("visits").expire("visits", 60)
+    assert p.execute() == [1, True]
+with r.pipeline() as p:
+    for n in range(150):
+        p.set(f"scan:{n}", n)
+    p.execute()
+assert {k for k in r.scan_iter("scan:*", count=20)} == {f"scan:{n}".encode() for n in range(150)}
 
 s = r.pubsub()
 s.subscribe("news")
