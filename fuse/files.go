@@ -34,6 +34,8 @@ type files struct {
 	// written first. Reads and writes of the node must not wait for its caller.
 	dropPages func(nodeid uint64)
 	dropName  func(dir uint64, name string) // likewise, of what a name stands for
+	// dropAttr has it forget the attributes of a node, and waits for nobody.
+	dropAttr func(nodeid uint64)
 	// mapsDirect is whether the kernel can map what is open with FOPEN_DIRECT_IO for
 	// shared writing (Linux 6.6).
 	mapsDirect bool
@@ -191,10 +193,11 @@ func (f *files) Forget(nodeid, lookups uint64) {
 
 func (f *files) GetAttr(_ <-chan struct{}, in *raw.GetAttrIn, out *raw.AttrOut) raw.Status {
 	if isSpecial(in.NodeId) {
-		a, err := f.specialAttr(in.NodeId, in.Pid)
+		a, good, err := f.specialAttr(in.NodeId, in.Pid)
 		if err != nil {
 			return f.status("getattr", err)
 		}
+		out.SetTimeout(good)
 		fillAttr(&out.Attr, a)
 		return raw.OK
 	}
@@ -228,10 +231,11 @@ func (f *files) attr(nodeid uint64) (a meta.Attr, good time.Duration, err error)
 // Statx is GetAttr with the time of birth.
 func (f *files) Statx(_ <-chan struct{}, in *raw.StatxIn, out *raw.StatxOut) raw.Status {
 	if isSpecial(in.NodeId) {
-		a, err := f.specialAttr(in.NodeId, in.Pid)
+		a, good, err := f.specialAttr(in.NodeId, in.Pid)
 		if err != nil {
 			return f.status("statx", err)
 		}
+		out.SetTimeout(good)
 		fillStatx(&out.Statx, a)
 		return raw.OK
 	}

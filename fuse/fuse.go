@@ -16,7 +16,12 @@
 // operations change. What it cannot know gets a timeout of zero: the attributes
 // of a file that is open for writing (st_blocks and st_ctime change when its
 // data is stored), those of a set-id program (a write takes the bit away, and
-// only asking again before the next exec shows it), and all of special nodes.
+// only asking again before the next exec shows it), and special nodes, but for what
+// they say is good for longer (procfs.Info.Good). What a path leads to is looked up by
+// each system call, so attributes that are good for the rest of that (procfs.OneCall)
+// spare asking for them a second time, to check permissions. A directory that turns out to be other than the kernel was
+// told is looked at again before anything in it is found (doubt), and a file that is open
+// for writing, or at another size than what it is by its name, is asked each time.
 //
 // Where other mounts use the tree too (vfs.FS.Shared), timeouts are zero: the
 // kernel asks for names and attributes each time, before each read(2) too, and drops
@@ -230,6 +235,7 @@ func connect(f *files, path string, cfg Config) (*raw.Server, error) {
 		f.mapsDirect = server.KernelSettings().Flags64()&raw.CAP_DIRECT_IO_ALLOW_MMAP != 0
 		f.dropPages = func(nodeid uint64) { server.InodeNotify(nodeid, 0, 0) }       // it may not know the inode any more
 		f.dropName = func(dir uint64, name string) { server.EntryNotify(dir, name) } // nor the name
+		f.dropAttr = func(nodeid uint64) { server.InodeNotify(nodeid, -1, 0) }
 		cfg.FS.OnDoubt(func(ino meta.Ino) { server.InodeNotify(f.nodeid(ino), -1, 0) })
 		return server, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"syscall"
+	"time"
 
 	raw "github.com/hanwen/go-fuse/v2/fuse"
 
@@ -44,6 +45,7 @@ func (f *files) muxLookup(name string, out *raw.EntryOut) raw.Status {
 	if err != nil {
 		return f.status("lookup", err)
 	}
+	out.SetEntryTimeout(procfs.Always)
 	return f.enter("lookup", raw.FUSE_ROOT_ID, name, n, out)
 }
 
@@ -56,6 +58,17 @@ func (f *files) specialLookup(parent uint64, name string, out *raw.EntryOut) raw
 	if !ok {
 		return raw.ENOTDIR
 	}
+	if finder, ok := d.(procfs.Finder); ok {
+		found, is, dir, err := finder.Find(f.ctx, name)
+		if e := f.doubt(n, dir); e != nil {
+			err = e
+		}
+		if err != nil {
+			return f.status("lookup", err)
+		}
+		f.fillSpecial(f.special.add(parent, name, found), is, out)
+		return raw.OK
+	}
 	found, err := d.Lookup(f.ctx, name)
 	if err != nil {
 		return f.status("lookup", err)
@@ -63,8 +76,35 @@ func (f *files) specialLookup(parent uint64, name string, out *raw.EntryOut) raw
 	return f.enter("lookup", parent, name, found, out)
 }
 
-// enter tells the kernel of a special node that was found as name in parent.
-// It must ask again each time: timeouts are zero.
+// doubt returns ESTALE if the kernel was told to believe something of a directory that is
+// not so any more, and so may have let somebody in who must not be: it looks again, from
+// the beginning of the path.
+func (f *files) doubt(n *specialNode, is procfs.Info) error {
+	told := n.told.Load()
+	if told == nil || is.Mode == 0 || told.Mode == is.Mode && told.UID == is.UID && told.GID == is.GID {
+		return nil
+	}
+	n.told.Store(nil)
+	f.dropAttr(n.id)
+	return syscall.ESTALE
+}
+
+// believe notes what the kernel is told of a node, and returns how long it is good: not
+// at all while a handle may be asked for another size.
+func (t *table) believe(n *specialNode, is procfs.Info) time.Duration {
+	if is.Good > 0 && !slices.ContainsFunc(t.handles(n), func(o *specialOpen) bool {
+		size, knows := o.size()
+		return o.writable || knows && size != is.Size
+	}) {
+		n.told.Store(&is)
+		return is.Good
+	}
+	n.told.Store(nil)
+	return 0
+}
+
+// enter tells the kernel of a special node that was found as name in parent. Of the name
+// it must ask again each time, and of the rest unless that is said to be good for longer.
 func (f *files) enter(op string, parent uint64, name string, n procfs.Node, out *raw.EntryOut) raw.Status {
 	info, err := n.Stat(f.ctx)
 	if err != nil {
@@ -77,6 +117,7 @@ func (f *files) enter(op string, parent uint64, name string, n procfs.Node, out 
 func (f *files) fillSpecial(n *specialNode, info procfs.Info, out *raw.EntryOut) {
 	out.NodeId = n.id
 	out.Generation = 1
+	out.SetAttrTimeout(f.special.believe(n, info))
 	fillAttr(&out.Attr, infoAttr(n.ino, info, f.started))
 }
 
@@ -98,19 +139,19 @@ func (f *files) specialInfo(n *specialNode) (procfs.Info, error) {
 // specialAttr is what stat tells of a special node. If pid has it open, or
 // else anybody, the size is what that handle has to read: a program that asks
 // for the size of what it opened must be able to rely on it.
-func (f *files) specialAttr(id uint64, pid uint32) (meta.Attr, error) {
+func (f *files) specialAttr(id uint64, pid uint32) (a meta.Attr, good time.Duration, err error) {
 	n, err := f.node(id)
 	if err != nil {
-		return meta.Attr{}, err
+		return a, 0, err
 	}
 	info, err := f.specialInfo(n)
 	if err != nil {
-		return meta.Attr{}, err
+		return a, 0, err
 	}
 	if size, ok := f.special.size(n, pid); ok {
 		info.Size = size
 	}
-	return infoAttr(n.ino, info, f.started), nil
+	return infoAttr(n.ino, info, f.started), f.special.believe(n, info), nil
 }
 
 func caller(in *raw.InHeader) procfs.Caller {
@@ -158,12 +199,20 @@ func (f *files) openHandle(n *specialNode, pid uint32, h procfs.Handle, flags ui
 	o := &specialOpen{Handle: h, node: n, pid: pid, writable: flags&syscall.O_ACCMODE != syscall.O_RDONLY}
 	if _, ok := h.(procfs.Flusher); ok {
 		o.use = &usage{opener: threadOf(pid).process}
+	} else {
+		out.OpenFlags |= raw.FOPEN_NOFLUSH
 	}
-	out.OpenFlags = raw.FOPEN_DIRECT_IO
+	out.OpenFlags |= raw.FOPEN_DIRECT_IO
 	if _, ok := h.(procfs.Streamer); ok {
 		// Otherwise two readers of one open file lock each other out beyond the
 		// reach of kill -9.
 		out.OpenFlags |= raw.FOPEN_STREAM | raw.FOPEN_NONSEEKABLE
+	}
+	if told := n.told.Load(); told != nil { // it asks the handle
+		if size, ok := o.size(); o.writable || ok && size != told.Size {
+			n.told.Store(nil)
+			f.dropAttr(n.id)
+		}
 	}
 	f.special.opened(n, o)
 	out.Fh = f.open.add(&file{special: o})

@@ -23,10 +23,11 @@ func (f *files) specialSetAttr(cancel <-chan struct{}, in *raw.SetAttrIn, out *r
 	if err := f.specialSet(in); err != nil {
 		return f.status("setattr", err)
 	}
-	a, err := f.specialAttr(in.NodeId, in.Pid)
+	a, good, err := f.specialAttr(in.NodeId, in.Pid)
 	if err != nil {
 		return f.status("setattr", err)
 	}
+	out.SetTimeout(good)
 	fillAttr(&out.Attr, a)
 	return raw.OK
 }

@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"reflect"
 	"sync"
+	"sync/atomic"
 
 	"dos/procfs"
 )
@@ -28,6 +29,8 @@ type specialNode struct {
 	parent uint64         // its directory
 	refs   uint64         // lookups that the kernel has not forgotten; guarded by table.mu
 	open   []*specialOpen // in the order they were opened; guarded by table.mu
+	// told is what the kernel was told last of what it may believe for a while; nil: nothing.
+	told atomic.Pointer[procfs.Info]
 }
 
 // A table holds the special nodes that the kernel knows of, each until it is

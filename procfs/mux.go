@@ -26,7 +26,8 @@ type Mux struct {
 }
 
 // Mount puts dir at name, which must be one of the reserved names and free: the
-// tree is put together once, by the program, before it is served.
+// tree is put together once, by the program, before it is served. What a name stands for
+// never changes.
 func (m *Mux) Mount(name string, dir Dir) {
 	if !Reserved(name) {
 		panic(fmt.Sprintf("procfs: %q is not a reserved name", name))

@@ -28,6 +28,7 @@ package procfs
 import (
 	"context"
 	"iter"
+	"time"
 
 	"dos/meta"
 )
@@ -41,7 +42,19 @@ type Info struct {
 	GID   uint32
 	Size  int64     // bytes; of a snapshot what reading it now would give
 	Mtime meta.Time // the last change; 0 is when the mount began
+	// Good is for how long the kernel may believe this without asking again.
+	Good time.Duration
 }
+
+const (
+	// OneCall is for what changes: the kernel, which rounds it up to the next tick of its
+	// clock, need not ask again within the system call that looked it up. A later one looks
+	// up again what it names by a path; only what it has open, and is not open for writing,
+	// it may believe to be as it was some milliseconds ago.
+	OneCall = time.Nanosecond
+	// Always is for what never changes.
+	Always = time.Hour
+)
 
 // A Node is a Dir, a File or a Link. What else can be done to it, it says by
 // implementing one of the interfaces below; what it does not implement is refused.
@@ -59,6 +72,13 @@ type Dir interface {
 	// cannot eat a message or hang.
 	Lookup(ctx context.Context, name string) (Node, error)
 	Entries(ctx context.Context) iter.Seq2[Info, error]
+}
+
+// A Finder is a Dir that can say with one look what a name stands for, what that is, and
+// what the directory itself is: the node returned need not be asked. If the kernel
+// believes something else of the directory, it looks again.
+type Finder interface {
+	Find(ctx context.Context, name string) (n Node, is, dir Info, err error)
 }
 
 // A File can be opened.

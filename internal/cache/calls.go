@@ -40,6 +40,21 @@ func (c *Client) Stat(ctx context.Context, bucket, key string) (Entry, error) {
 	return a.entry(), err
 }
 
+// Find is Stat, and returns what the bucket is then; without an ID if that is not known.
+// Who answers for the key knows of each change of the bucket that has returned.
+func (c *Client) Find(ctx context.Context, bucket, key string) (cache.Bucket, Entry, error) {
+	a, _, err := c.call(ctx, bucket, &request{Op: opStat, Key: key})
+	v := c.view.Load()
+	if a.Known == 0 || v.version < a.Known {
+		b, e := c.Bucket(ctx, bucket)
+		if e != nil {
+			return cache.Bucket{}, Entry{}, e
+		}
+		return b, a.entry(), err
+	}
+	return v.buckets[v.names[bucket]], a.entry(), err
+}
+
 func (a *answer) entry() Entry { return Entry{a.Value, a.Size, a.Version, a.TTL} }
 
 // check refuses what there cannot be an entry for.

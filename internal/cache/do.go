@@ -200,12 +200,15 @@ func (h *Holder) execute(by *party, p place, req *request) (a answer) {
 			return found(e)
 		}
 	case opStat:
-		var e entries.Entry
-		if e, a.Size, err = h.entries.Stat(p.at, req.Key); err == nil {
-			size := a.Size
+		e, size, err := h.entries.Stat(p.at, req.Key)
+		if err == nil {
 			a = found(e)
 			a.Size = size
+		} else {
+			a = failed(err)
 		}
+		a.Known = p.view.version
+		return a
 	case opScan:
 		return h.scan(p, req)
 	case opStats:

@@ -99,6 +99,7 @@ type answer struct {
 	Keys    []string      `cbor:"11,keyasint,omitempty"`
 	Next    uint64        `cbor:"12,keyasint,omitempty"`
 	Stats   *Stats        `cbor:"13,keyasint,omitempty"`
+	Known   uint64        `cbor:"15,keyasint,omitempty"` // to Stat: the version by which it was answered
 
 	from meta.SessionID // who answered
 }

@@ -40,6 +40,7 @@ type Buckets interface {
 type Entries interface {
 	Get(ctx context.Context, bucket, key string) (entries.Entry, error)
 	Stat(ctx context.Context, bucket, key string) (entries.Entry, error)
+	Find(ctx context.Context, bucket, key string) (cache.Bucket, entries.Entry, error)
 	Set(ctx context.Context, bucket, key string, value []byte, o entries.Options) (uint64, error)
 	Delete(ctx context.Context, bucket, key string, version uint64) error
 	Expire(ctx context.Context, bucket, key string, ttl time.Duration) error
@@ -79,7 +80,7 @@ type (
 const rootMode = 0o1777
 
 func (r *root) Stat(context.Context) (procfs.Info, error) {
-	return procfs.Info{Name: "cache", Mode: meta.TypeDir | rootMode}, nil
+	return procfs.Info{Name: "cache", Mode: meta.TypeDir | rootMode, Good: procfs.Always}, nil
 }
 
 func (r *root) Lookup(ctx context.Context, name string) (procfs.Node, error) {
@@ -90,6 +91,16 @@ func (r *root) Lookup(ctx context.Context, name string) (procfs.Node, error) {
 		return nil, err
 	}
 	return dir{r, name, ""}, nil
+}
+
+// Find is Lookup, and what is found.
+func (r *root) Find(ctx context.Context, name string) (n procfs.Node, is, own procfs.Info, err error) {
+	if name == "help" {
+		is, err = help.File().Stat(ctx)
+		return help.File(), is, own, err
+	}
+	b, err := r.Bucket(ctx, name)
+	return dir{r, name, ""}, dirInfo(b, name), own, err
 }
 
 func (r *root) Entries(ctx context.Context) iter.Seq2[procfs.Info, error] {
@@ -109,7 +120,7 @@ func (r *root) Entries(ctx context.Context) iter.Seq2[procfs.Info, error] {
 }
 
 func dirInfo(b cache.Bucket, name string) procfs.Info {
-	return procfs.Info{Name: name, Mode: meta.TypeDir | b.Mode, UID: b.UID, GID: b.GID, Mtime: b.Mtime}
+	return procfs.Info{Name: name, Mode: meta.TypeDir | b.Mode, UID: b.UID, GID: b.GID, Mtime: b.Mtime, Good: procfs.OneCall}
 }
 
 // Create makes a bucket.
@@ -167,24 +178,51 @@ func (d dir) Lookup(ctx context.Context, name string) (procfs.Node, error) {
 	if name[0] == '.' {
 		return d.special(name)
 	}
+	n, _, _, err := d.find(ctx, name)
+	return n, err
+}
+
+// Find is Lookup, and what is found and the directory are.
+func (d dir) Find(ctx context.Context, name string) (n procfs.Node, is, own procfs.Info, err error) {
+	if name[0] != '.' {
+		return d.find(ctx, name)
+	}
+	if n, err = d.special(name); err == nil {
+		is, err = n.Stat(ctx)
+	}
+	return n, is, own, err
+}
+
+// find finds a directory or an entry.
+func (d dir) find(ctx context.Context, name string) (n procfs.Node, is, own procfs.Info, err error) {
 	path := d.path + procfs.KeyPart(name)
 	if len(path) > cache.KeyMax {
-		return nil, meta.NotExist
+		return nil, is, own, meta.NotExist
 	}
-	is, err := d.holds(ctx, path)
-	if err != nil {
-		return nil, err
+	b, e, err := d.Buckets.Find(ctx, d.bucket, path)
+	if b.ID == 0 {
+		if err == nil {
+			err = meta.NotExist
+		}
+		return nil, is, own, err
 	}
-	if is {
-		return dir{d.root, d.bucket, path + "/"}, nil
+	own = dirInfo(b, "")
+	if b.Dirs > 0 { // in most there are none
+		held, err := d.IsDir(ctx, d.bucket, path)
+		if err != nil {
+			return nil, is, own, err
+		}
+		if held {
+			return dir{d.root, d.bucket, path + "/"}, dirInfo(b, name), own, nil
+		}
 	}
-	v := value{d.root, d.bucket, path}
 	// What may be there is: who removes it must not be told that it is gone. Reading it is
 	// a miss.
-	if _, err := v.stat(ctx); err != nil && !errors.Is(err, meta.HostDown) {
-		return nil, err
+	if err != nil && !errors.Is(err, meta.HostDown) {
+		return nil, is, own, err
 	}
-	return v, nil
+	v := value{d.root, d.bucket, path}
+	return v, v.infoIn(b, e), own, nil
 }
 
 // holds reports whether a path is a directory. In most buckets there is none.

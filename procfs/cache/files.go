@@ -219,6 +219,14 @@ func (a asked) Lookup(ctx context.Context, name string) (procfs.Node, error) {
 	return counted{value{a.root, a.bucket, path}}, nil
 }
 
+// Find is Lookup, and what is found: not what a bucket's own Find says.
+func (a asked) Find(ctx context.Context, name string) (n procfs.Node, is, own procfs.Info, err error) {
+	if n, err = a.Lookup(ctx, name); err == nil {
+		is, err = n.Stat(ctx)
+	}
+	return n, is, own, err
+}
+
 func (asked) Entries(context.Context) iter.Seq2[procfs.Info, error] {
 	return func(func(procfs.Info, error) bool) {}
 }

@@ -23,9 +23,14 @@ func (v value) stat(ctx context.Context) (entries.Entry, error) {
 // info is what an entry is to the kernel. Versions are at least the time.
 func (v value) info(ctx context.Context, e entries.Entry) (procfs.Info, error) {
 	b, err := v.Bucket(ctx, v.bucket)
+	return v.infoIn(b, e), err
+}
+
+func (v value) infoIn(b cache.Bucket, e entries.Entry) procfs.Info {
 	return procfs.Info{
 		Name: procfs.KeyLast(v.key), Mode: valueMode, UID: b.UID, GID: b.GID, Size: int64(e.Size), Mtime: meta.Time(e.Version),
-	}, err
+		Good: procfs.OneCall,
+	}
 }
 
 // Stat says nothing of whether there is an entry: Lookup has, and who opens one to write
@@ -42,6 +47,13 @@ func (v value) Truncatable() {}
 
 // Open opens an entry. It may have gone since it was looked up: who writes makes it.
 func (v value) Open(ctx context.Context, how procfs.Open) (procfs.Handle, error) {
+	if !how.Write && !how.Create {
+		e, err := v.Get(ctx, v.bucket, v.key)
+		if err != nil {
+			return nil, err
+		}
+		return procfs.OpenText(how, string(e.Value))
+	}
 	how.Create = how.Create || how.Write
 	return v.object().Open(ctx, how)
 }
