@@ -30,6 +30,8 @@ const usage = `usage: dosctl [flags] VERB …
   kv get|put|del|scan|watch TABLE/KEY [--only VERSION] [--ttl 1h] [--after REVISION] | kv txn <STEPS
   queue list | queue make|remove|status|peek|inflight|log|ctl NAME [SETTING…]
   queue push|send|put NAME <TEXT | queue pop|take NAME [--wait 5s] [--follow] [-- COMMAND…]
+  cache list | cache make|remove|status|watch|ctl BUCKET [SETTING…] | cache scan BUCKET/PREFIX
+  cache get|put|del BUCKET/KEY [--only VERSION] [--ttl 1h] | cache incr BUCKET/KEY NUMBER
   login TOKEN|@FILE|- [--name NAME]                  join as a client
   lock NAME [--shared] -- COMMAND…                   run it with a lock held | lock status NAME
   identity list | identity revoke NAME [--node] | authority rotate [--now]   who has joined; whom to trust
@@ -90,7 +92,7 @@ type verb struct {
 }
 
 // verbs lists them all, each group in a file of its own.
-var verbs = slices.Concat(dataVerbs, kvVerbs, lockVerbs, queueVerbs, taskVerbs, topVerbs, nodeVerbs, accessVerbs)
+var verbs = slices.Concat(dataVerbs, kvVerbs, lockVerbs, queueVerbs, cacheVerbs, taskVerbs, topVerbs, nodeVerbs, accessVerbs)
 
 // flags are those that go with some verbs only.
 type flags struct {

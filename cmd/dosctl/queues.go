@@ -21,13 +21,13 @@ import (
 // on as a path does there, as in jobs/groups/audit or jobs/dead/17.
 var queueVerbs = []verb{
 	{name: "queue list", flags: []string{"json"}, run: visit(queueList)},
-	{name: "queue make", args: []string{"NAME"}, run: inQueues(queueMake)},
-	{name: "queue remove", args: []string{"NAME"}, run: inQueues(queueRemove)},
-	{name: "queue status", args: []string{"NAME"}, run: inQueues(queueShow("status"))},
-	{name: "queue peek", args: []string{"NAME"}, run: inQueues(queueShow("peek"))},
-	{name: "queue inflight", args: []string{"NAME"}, run: inQueues(queueShow("inflight"))},
-	{name: "queue log", args: []string{"NAME"}, run: inQueues(queueShow("log"))},
-	{name: "queue ctl", args: []string{"NAME", "SETTING…"}, rest: 1, run: inQueues(queueControl)},
+	{name: "queue make", args: []string{"NAME"}, run: inQueues(makeObject)},
+	{name: "queue remove", args: []string{"NAME"}, run: inQueues(removeObject)},
+	{name: "queue status", args: []string{"NAME"}, run: inQueues(show("status"))},
+	{name: "queue peek", args: []string{"NAME"}, run: inQueues(show("peek"))},
+	{name: "queue inflight", args: []string{"NAME"}, run: inQueues(show("inflight"))},
+	{name: "queue log", args: []string{"NAME"}, run: inQueues(show("log"))},
+	{name: "queue ctl", args: []string{"NAME", "SETTING…"}, rest: 1, run: inQueues(control("ctl"))},
 	{name: "queue push", args: []string{"NAME"}, run: inQueues(queueWrite("push", procfs.Open{Write: true}))},
 	{name: "queue send", args: []string{"NAME"}, run: inQueues(queueWrite("send", procfs.Open{Read: true, Write: true}))},
 	{name: "queue put", args: []string{"NAME"}, run: inQueues(queuePut)},
@@ -35,14 +35,14 @@ var queueVerbs = []verb{
 	{name: "queue take", args: []string{"NAME", "--", "COMMAND…"}, rest: 2, flags: []string{"wait", "follow"}, run: inQueues(queueTake)},
 }
 
-// A queueDir is the directory of queues, as a mount would show it.
-type queueDir struct {
+// A room is a special directory, as a mount would show it.
+type room struct {
 	procfs.Dir
 	by procfs.Caller
 }
 
 // inQueues calls f with the directory. What is taken in it is kept as long.
-func inQueues(f func(ctx context.Context, c command, d queueDir) error) func(context.Context, command) error {
+func inQueues(f func(ctx context.Context, c command, d room) error) func(context.Context, command) error {
 	return visit(func(ctx context.Context, c command, guest *node.Guest) error {
 		host, err := os.Hostname()
 		if err != nil {
@@ -52,15 +52,14 @@ func inQueues(f func(ctx context.Context, c command, d queueDir) error) func(con
 		running, stop := context.WithCancel(context.WithoutCancel(ctx))
 		done := make(chan error, 1)
 		go func() { done <- taker.Run(running) }()
-		by := procfs.Caller{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), PID: uint32(os.Getpid())}
-		err = f(ctx, c, queueDir{queues.New(taker, host), by})
+		err = f(ctx, c, room{queues.New(taker, host), caller()})
 		stop()
 		return errors.Join(err, <-done)
 	})
 }
 
 // find returns what a path leads to.
-func (d queueDir) find(ctx context.Context, path string) (procfs.Node, error) {
+func (d room) find(ctx context.Context, path string) (procfs.Node, error) {
 	at := procfs.Node(d.Dir)
 	for name := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
 		dir, ok := at.(procfs.Dir)
@@ -78,7 +77,7 @@ func (d queueDir) find(ctx context.Context, path string) (procfs.Node, error) {
 }
 
 // parent returns the directory that a path is in, which has all of T, and its name there.
-func parent[T any](ctx context.Context, d queueDir, path string) (in T, name string, err error) {
+func parent[T any](ctx context.Context, d room, path string) (in T, name string, err error) {
 	at := procfs.Node(d.Dir)
 	name = strings.Trim(path, "/")
 	if i := strings.LastIndexByte(name, '/'); i >= 0 {
@@ -94,8 +93,8 @@ func parent[T any](ctx context.Context, d queueDir, path string) (in T, name str
 	return in, name, nil
 }
 
-// open opens a file of the queue that the first argument names.
-func (d queueDir) open(ctx context.Context, c command, name string, how procfs.Open) (procfs.Handle, error) {
+// open opens a file of the object that the first argument names.
+func (d room) open(ctx context.Context, c command, name string, how procfs.Open) (procfs.Handle, error) {
 	n, err := d.find(ctx, c.args[0]+"/"+name)
 	if err != nil {
 		return nil, err
@@ -213,7 +212,7 @@ func queueList(ctx context.Context, c command, guest *node.Guest) error {
 	return text.print(c.out)
 }
 
-func queueMake(ctx context.Context, c command, d queueDir) error {
+func makeObject(ctx context.Context, c command, d room) error {
 	in, name, err := parent[procfs.Creator](ctx, d, c.args[0])
 	if err == nil {
 		_, err = in.Create(ctx, name, meta.TypeDir|0o755, d.by)
@@ -221,7 +220,7 @@ func queueMake(ctx context.Context, c command, d queueDir) error {
 	return err
 }
 
-func queueRemove(ctx context.Context, c command, d queueDir) error {
+func removeObject(ctx context.Context, c command, d room) error {
 	in, name, err := parent[procfs.Remover](ctx, d, c.args[0])
 	if err == nil {
 		err = in.Remove(ctx, name, d.by)
@@ -229,9 +228,9 @@ func queueRemove(ctx context.Context, c command, d queueDir) error {
 	return err
 }
 
-// queueShow prints a file.
-func queueShow(file string) func(context.Context, command, queueDir) error {
-	return func(ctx context.Context, c command, d queueDir) error {
+// show prints a file.
+func show(file string) func(context.Context, command, room) error {
+	return func(ctx context.Context, c command, d room) error {
 		h, err := d.open(ctx, c, file, procfs.Open{Read: true})
 		if err == nil {
 			err = closed(ctx, h, readAll(ctx, h, c.out))
@@ -240,21 +239,23 @@ func queueShow(file string) func(context.Context, command, queueDir) error {
 	}
 }
 
-// queueControl prints the settings, or changes one.
-func queueControl(ctx context.Context, c command, d queueDir) error {
-	if len(c.args) == 1 {
-		return queueShow("ctl")(ctx, c, d)
+// control prints the settings that a file has, or changes one.
+func control(file string) func(context.Context, command, room) error {
+	return func(ctx context.Context, c command, d room) error {
+		if len(c.args) == 1 {
+			return show(file)(ctx, c, d)
+		}
+		h, err := d.open(ctx, c, file, procfs.Open{Write: true})
+		if err == nil {
+			err = closed(ctx, h, writeAll(ctx, h, []byte(strings.Join(c.args[1:], " ")+"\n"), 0))
+		}
+		return err
 	}
-	h, err := d.open(ctx, c, "ctl", procfs.Open{Write: true})
-	if err == nil {
-		err = closed(ctx, h, writeAll(ctx, h, []byte(strings.Join(c.args[1:], " ")+"\n"), 0))
-	}
-	return err
 }
 
 // queueWrite writes what it reads to a file as it comes, and prints what that answers.
-func queueWrite(file string, how procfs.Open) func(context.Context, command, queueDir) error {
-	return func(ctx context.Context, c command, d queueDir) error {
+func queueWrite(file string, how procfs.Open) func(context.Context, command, room) error {
+	return func(ctx context.Context, c command, d room) error {
 		h, err := d.open(ctx, c, file, how)
 		if err != nil {
 			return err
@@ -269,7 +270,7 @@ func queueWrite(file string, how procfs.Open) func(context.Context, command, que
 }
 
 // queuePut makes one message of all that it reads.
-func queuePut(ctx context.Context, c command, d queueDir) error {
+func queuePut(ctx context.Context, c command, d room) error {
 	in, name, err := parent[procfs.Maker](ctx, d, c.args[0]+"/put/message")
 	if err != nil {
 		return err
@@ -282,7 +283,7 @@ func queuePut(ctx context.Context, c command, d queueDir) error {
 }
 
 // pop opens a pop.
-func (d queueDir) pop(ctx context.Context, c command) (procfs.Handle, error) {
+func (d room) pop(ctx context.Context, c command) (procfs.Handle, error) {
 	name := "pop"
 	if c.flags.wait != "" {
 		if _, _, err := procfs.Patience(name + "@" + c.flags.wait); err != nil {
@@ -298,7 +299,7 @@ func (d queueDir) pop(ctx context.Context, c command) (procfs.Handle, error) {
 }
 
 // queuePop prints a message, and acknowledges it when it is printed.
-func queuePop(ctx context.Context, c command, d queueDir) error {
+func queuePop(ctx context.Context, c command, d room) error {
 	h, err := d.pop(ctx, c)
 	if err == nil {
 		err = closed(ctx, h, readAll(ctx, h, c.out))
@@ -308,7 +309,7 @@ func queuePop(ctx context.Context, c command, d queueDir) error {
 
 // queueTake runs a command that reads a message, and acknowledges that if the command
 // ends well; else it goes back to the head, with an attempt counted.
-func queueTake(ctx context.Context, c command, d queueDir) error {
+func queueTake(ctx context.Context, c command, d room) error {
 	for {
 		h, err := d.pop(ctx, c)
 		if ctx.Err() != nil && c.flags.follow {

@@ -32,6 +32,8 @@ type ClientConfig struct {
 	Meta Caller
 	// Lines are the ways to the members; nil: the one there is is here.
 	Lines Lines
+	// Relay has another process's Client.Relay ask the members; nil: Lines are the way.
+	Relay func(ctx context.Context, frame []byte) ([]byte, error)
 	// Here is the Holder in this process, of the moment; nil if there is none.
 	Here func() *Holder
 }
@@ -56,7 +58,9 @@ type Client struct {
 
 // NewClient returns a Client.
 func NewClient(c ClientConfig) *Client {
-	return &Client{cfg: c, peers: newPeers(c.Lines)}
+	p := newPeers(c.Lines)
+	p.relay = c.Relay
+	return &Client{cfg: c, peers: p}
 }
 
 // Run keeps up with which machines there are, until ctx ends.

@@ -239,6 +239,7 @@ func (l *link) close() {
 // peers are the links to the members.
 type peers struct {
 	lines Lines
+	relay func(context.Context, []byte) ([]byte, error) // nil: it asks by links
 
 	mu     sync.Mutex
 	links  map[linkKey]*link // guarded by mu, as all below
@@ -267,6 +268,9 @@ func newPeers(l Lines) *peers {
 
 // do has a member execute a request. errNotSent says that it did not go out.
 func (p *peers) do(ctx context.Context, m cache.Member, req *request) (answer, error) {
+	if p.relay != nil {
+		return p.relayTo(ctx, m, req)
+	}
 	read := req.Op.stream() == streamRead
 	if read && p.isSilent(m.Session) {
 		return answer{}, errSilent

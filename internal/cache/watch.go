@@ -86,6 +86,9 @@ type Watch struct {
 
 // Watch begins to watch a bucket; with the return what happens is seen.
 func (c *Client) Watch(ctx context.Context, bucket string) (*Watch, error) {
+	if c.cfg.Relay != nil {
+		return nil, fmt.Errorf("cache: events are not passed on; watch with --cluster, or at a mount: %w", meta.Unsupported)
+	}
 	b, err := c.Bucket(ctx, bucket)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"dos/internal/admin"
+	"dos/internal/cache"
 	"dos/internal/fleet"
 	"dos/internal/rpc"
 	"dos/internal/trust"
@@ -21,12 +22,15 @@ import (
 type executor struct {
 	client.Sender
 	holders client.Holders // of queues in memory
+	entries *cache.Client  // of the cache
 }
 
 // posted is a request, and who holds the queue that it is about if that is in memory.
 type posted struct {
 	state.Command
 	To *queue.Holder `cbor:"16,keyasint,omitempty"`
+	// Entries is a request to who has entries of the cache, and all that there is then.
+	Entries []byte `cbor:"17,keyasint,omitempty"`
 }
 
 // carried is a reply, or why there is none.
@@ -34,6 +38,8 @@ type carried struct {
 	Reply state.Reply `cbor:"1,keyasint,omitempty"`
 	Kind  meta.Kind   `cbor:"2,keyasint,omitempty"`
 	Text  string      `cbor:"3,keyasint,omitempty"`
+	// Entries is the reply to a request to who has entries.
+	Entries []byte `cbor:"4,keyasint,omitempty"`
 }
 
 func (e executor) Execute(ctx context.Context, request []byte) ([]byte, error) {
@@ -41,16 +47,25 @@ func (e executor) Execute(ctx context.Context, request []byte) ([]byte, error) {
 	if err := state.Unmarshal(request, &req); err != nil {
 		return nil, fmt.Errorf("the request does not decode: %w", meta.Invalid)
 	}
+	var c carried
+	var err error
+	if req.Entries != nil {
+		c.Entries, err = e.entries.Relay(ctx, req.Entries)
+		return c.with(err)
+	}
 	to := e.Sender
 	if req.To != nil {
-		var err error
 		if to, err = e.holders.Holder(*req.To); err != nil {
 			return nil, err
 		}
 	}
-	var c carried
-	var err error
-	if c.Reply, err = to.Do(ctx, req.Command); err != nil {
+	c.Reply, err = to.Do(ctx, req.Command)
+	return c.with(err)
+}
+
+// with is c with the kind of an error, if that has one, as it is carried.
+func (c carried) with(err error) ([]byte, error) {
+	if err != nil {
 		if !errors.As(err, &c.Kind) {
 			return nil, err
 		}
@@ -69,24 +84,36 @@ type door struct {
 func (d door) Holder(to queue.Holder) (client.Sender, error) { return door{d.Client, &to}, nil }
 
 func (d door) Do(ctx context.Context, cmd state.Command) (state.Reply, error) {
-	answer, err := d.Execute(ctx, state.Marshal(posted{cmd, d.to}))
+	c, err := d.post(ctx, posted{Command: cmd, To: d.to})
+	return c.Reply, err
+}
+
+// relay is what cache.ClientConfig calls so.
+func (d door) relay(ctx context.Context, frame []byte) ([]byte, error) {
+	c, err := d.post(ctx, posted{Entries: frame})
+	return c.Entries, err
+}
+
+func (d door) post(ctx context.Context, p posted) (carried, error) {
+	answer, err := d.Execute(ctx, state.Marshal(p))
 	if err != nil {
-		return state.Reply{}, err
+		return carried{}, err
 	}
 	var c carried
 	if err := state.Unmarshal(answer, &c); err != nil {
-		return state.Reply{}, fmt.Errorf("the answer does not decode: %w", meta.Invalid)
+		return carried{}, fmt.Errorf("the answer does not decode: %w", meta.Invalid)
 	}
 	if c.Kind != 0 {
-		return state.Reply{}, fmt.Errorf("%s: %w", c.Text, c.Kind)
+		return carried{}, fmt.Errorf("%s: %w", c.Text, c.Kind)
 	}
-	return c.Reply, nil
+	return c, nil
 }
 
 // A Guest is a session with a dos without a mount, kept until it is closed.
 type Guest struct {
 	*client.Visit
 	queues *client.Router
+	cache  cache.ClientConfig                       // the ways to the machines with entries
 	meet   func(running context.Context) *exchanges // nil: there is no way to any
 	leave  func()                                   // ends the keeping
 	close  func()
@@ -118,14 +145,14 @@ func Visit(ctx context.Context, data string, cluster []string, identity string) 
 			return nil, err
 		}
 		d := door{Client: admin.Dial(sock)}
-		sender, queues = d, d
+		sender, queues, g.cache.Relay = d, d, d.relay
 	} else {
 		keys, service, err := dialAs(identity, cluster)
 		if err != nil {
 			return nil, err
 		}
 		ways := newHolders(keys, nil)
-		sender, queues, g.close = service.Client, ways, func() { ways.close(); service.close() }
+		sender, queues, g.cache.Lines, g.close = service.Client, ways, ways, func() { ways.close(); service.close() }
 		g.meet = func(ctx context.Context) *exchanges { return meet(ctx, keys, service) }
 	}
 	host, err := os.Hostname()
@@ -145,6 +172,13 @@ func Visit(ctx context.Context, data string, cluster []string, identity string) 
 	}()
 	g.leave = func() { stop(); <-done }
 	return g, nil
+}
+
+// Cache is the cache of all machines, for as long as its Run runs and the Guest is there.
+func (g *Guest) Cache() *cache.Client {
+	c := g.cache
+	c.Meta = g
+	return cache.NewClient(c)
 }
 
 // meet looks which machines there are, and returns the ways to their exchanges, until ctx

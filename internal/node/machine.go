@@ -90,6 +90,7 @@ type Machine struct {
 	member   string         // its name in the Raft group
 	office   *admission.Office
 	service  *metaService
+	asker    *cache.Client     // passes on what dosctl asks of entries of the cache
 	holders  *holders          // of queues in memory,
 	holding  holding           // of which this machine is one
 	exchange exchange.Exchange // of calls, to which ways lead, and to the others'
@@ -179,6 +180,7 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 		return nil, err
 	}
 	m.holders = newHolders(m.keys, &m.dialled)
+	m.asker = cache.NewClient(cache.ClientConfig{Lines: m.holders, Here: m.holding.entries.Load})
 	m.holders.here = m.holding.entries.Load
 	if m.meta != nil {
 		m.office = admission.NewOffice(admission.Config{
@@ -419,6 +421,7 @@ func (m *Machine) close() error {
 		m.service.close()
 	}
 	if m.holders != nil {
+		m.asker.Close()
 		m.holders.close()
 	}
 	if m.ways != nil {

@@ -25,7 +25,7 @@ import (
 type machineAdmin struct{ m *Machine }
 
 func (m *Machine) adminServices() admin.Services {
-	return admin.Services{Data: machineAdmin{m}, Meta: executor{m.service.Client, m.holders}, Machines: machineAdmin{m}, Access: machineAccess{m}}
+	return admin.Services{Data: machineAdmin{m}, Meta: executor{m.service.Client, m.holders, m.asker}, Machines: machineAdmin{m}, Access: machineAccess{m}}
 }
 
 var errLeft = fmt.Errorf("this machine is not in charge any more: %w", meta.Unavailable)

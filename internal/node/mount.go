@@ -272,7 +272,7 @@ func (e *Embedded) serveAdmin(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("/rpc/", gateway.Handler(e.dialer))
 	filesAt(mux, files.Handler(files.Config{Scheme: "http", Changed: e.changed, Tree: func(context.Context) (*vfs.FS, error) { return e.tree, nil }}))
-	mux.Handle("/", admin.Handler(admin.Services{Data: administration{e}, Meta: executor{e.meta, &e.holding}, Access: embeddedAccess{client.Trust{Caller: e.meta}}}))
+	mux.Handle("/", admin.Handler(admin.Services{Data: administration{e}, Meta: executor{e.meta, &e.holding, e.cache}, Access: embeddedAccess{client.Trust{Caller: e.meta}}}))
 	err = serveHTTP(ctx, l, mux)
 	return errors.Join(err, remove(), os.Remove(e.data.sock()))
 }

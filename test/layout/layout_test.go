@@ -98,9 +98,9 @@ var may = map[string][]string{
 
 	"cmd/dosmount": {"chunk", "fuse", "internal/"},
 	"cmd/dosd":     {"chunk", "internal/"},
-	"cmd/dosctl":   {"internal/", "meta", "meta/client", "meta/kv", "meta/txn", "meta/task", "procfs", "procfs/cluster", "procfs/nodes", "procfs/queues", "procfs/tasks"},
+	"cmd/dosctl":   {"internal/", "meta", "meta/cache", "meta/client", "meta/kv", "meta/txn", "meta/task", "procfs", "procfs/cache", "procfs/cluster", "procfs/nodes", "procfs/queues", "procfs/tasks"},
 
-	"bench":         {"bench/load", "internal/node", "meta/call", "meta/client", "meta/exchange", "meta/queue"},
+	"bench":         {"bench/load", "internal/cache", "internal/node", "meta/cache", "meta/call", "meta/client", "meta/exchange", "meta/queue"},
 	"bench/load":    {},
 	"test/cluster":  {},
 	"test/posix":    {"test/witness"},
