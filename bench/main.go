@@ -29,8 +29,8 @@ Runs the fio jobs of bench/fio and a metadata benchmark in new directories below
 DIR: on the file system of DIR, on a pass-through FUSE mount of it (PT), and on
 dos with its data there. Prints medians and ratios. Takes a quarter of an hour,
 with --quick some minutes, and about 4 GiB below DIR. Needs fio; root for cold caches.
-With --services it measures locks, queues, watches, calls and the port for Redis instead, of three
-machines on loopback, beside gRPC and, if they are installed, etcd, Redis and NATS JetStream; with
+With --services it measures locks, queues, watches, the cache, calls and the port for Redis instead, of three
+machines on loopback, beside gRPC and, if they are installed, etcd, Redis, NATS JetStream and memcached; with
 --tasks the jobs of one machine, beside those of Slurm if that is installed.
 
 flags:
@@ -84,7 +84,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&c.json, "json", "", "write every measurement to `FILE` too")
 	flags.StringVar(&c.dosmount, "dosmount", "", "`FILE` to run as dosmount; default: one built from this checkout")
 	flags.BoolVar(&c.cluster, "cluster", false, "measure a cluster of 3 + 6 machines on loopback too, beside dos")
-	flags.BoolVar(&c.services, "services", false, "measure locks, values and queues beside etcd, Redis and NATS instead")
+	flags.BoolVar(&c.services, "services", false, "measure locks, values and queues beside etcd, Redis, NATS and memcached instead")
 	flags.BoolVar(&c.tasks, "tasks", false, "measure tasks beside Slurm instead")
 	flags.StringVar(&c.only, "only", "", "run the cells whose name contains `TEXT`")
 	if err := flags.Parse(args); err != nil {

@@ -27,6 +27,7 @@ var competitors = []competitor{
 	{"redis", "redis-server", "redis-server"},
 	{"nats", "nats-server", "nats-server"},
 	{"grpc", "", ""}, // is a library
+	{"memcached", "memcached", "memcached"},
 }
 
 // A service is one thing that is measured of dos.
@@ -55,6 +56,11 @@ var servicesList = []service{
 	{name: "watch", unit: "ms", aim: 1, most: true},
 	{name: "rpc Go", unit: "call/s", beside: "grpc", cell: "rpc", aim: 1 / 1.2},
 	{name: "rpc x16 Go", unit: "call/s", beside: "grpc", cell: "rpc x16", aim: 1 / 1.2},
+	{name: "cache", unit: "op/s", beside: "redis", cell: "fetch", aim: 0.3},
+	{name: "cache", unit: "op/s", beside: "PT", cell: "fetch"},
+	{name: "cache in the bucket", unit: "op/s", beside: "redis", cell: "fetch"},
+	{name: "cache of 3 machines", unit: "op/s", beside: "redis", cell: "fetch"},
+	{name: "cache x16 Go", unit: "op/s", beside: "memcached", cell: "fetch x16", aim: 0.7},
 	{name: "port cache set", unit: "op/s", beside: "redis", cell: "port cache set", aim: 0.5},
 	{name: "port cache get", unit: "op/s", beside: "redis", cell: "port cache get", aim: 0.5},
 	{name: "port cache incr", unit: "op/s", beside: "redis", cell: "port cache incr", aim: 0.5},
@@ -86,7 +92,7 @@ func (t tableau) add(who, cell string, v float64) {
 
 func (t tableau) median(who, cell string) float64 { return median(t[who][cell]) }
 
-// services measures locks, values and queues beside what people use for them.
+// services measures locks, values, queues and the cache beside what people use for them.
 func services(ctx context.Context, c config, work string, out io.Writer) error {
 	build, err := buildPeers(ctx, work)
 	if err != nil {
@@ -110,6 +116,10 @@ func services(ctx context.Context, c config, work string, out io.Writer) error {
 			port = false
 			fmt.Fprintf(out, "skipped: the port for Redis: %s is not installed: apt-get install redis-server redis-tools (or your distribution's packages)\n", tool)
 		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
 	}
 	machines, err := newCluster(ctx, work, work, together())
 	if err != nil {
@@ -135,6 +145,12 @@ func services(ctx context.Context, c config, work string, out io.Writer) error {
 		}
 		if portName == c.only {
 			continue
+		}
+		if strings.Contains(cacheName, c.only) {
+			err := embeddedCache(ctx, self, work, course{during: during}, func(who, cell string, v float64) { say(who)(cell, v) })
+			if err != nil {
+				return fmt.Errorf("%s: %w", cacheName, err)
+			}
 		}
 		if err := dosServices(ctx, machines, during, c.only, say("dos")); err != nil {
 			return err

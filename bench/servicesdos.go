@@ -70,6 +70,8 @@ func dosServices(ctx context.Context, machines *cluster, during time.Duration, o
 		{"queue memory Go", func(ctx context.Context, say func(string, float64)) error {
 			return c.goQueue(ctx, "queue memory Go", true, say)
 		}},
+		{"cache of 3 machines", c.fileCache},
+		{"cache x16 Go", c.goCache},
 		{"lock x16 Go", c.goLocks},
 		{"rpc Go", c.goCalls},
 		{"lock x16 on 4 mounts", func(ctx context.Context, say func(string, float64)) error {

@@ -203,7 +203,9 @@ func start(ctx context.Context, point, bin string, args ...string) (*process, er
 		return nil, err
 	}
 	up := make(chan bool, 1)
+	started := p // stop forgets p
 	go func() {
+		p := started
 		defer close(p.done)
 		lines := bufio.NewScanner(stdout)
 		up <- lines.Scan()

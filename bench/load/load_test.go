@@ -24,6 +24,31 @@ func TestParallelStopsAtFailure(t *testing.T) {
 	}
 }
 
+// A shelf is a cache that has a wrong value under one key.
+type shelf struct{ wrong string }
+
+func (s shelf) Fetch(_ context.Context, key string) ([]byte, error) {
+	for i := range Entries {
+		if k, value := Entry(i); k == key {
+			if key == s.wrong {
+				_, value = Entry(i + 1)
+			}
+			return value, nil
+		}
+	}
+	return nil, errors.New("no such entry")
+}
+
+func TestFetch(t *testing.T) {
+	if rate, err := Fetch(t.Context(), []Fetcher{shelf{}, shelf{}}, 50*time.Millisecond); err != nil || rate <= 0 {
+		t.Errorf("%v, %v", rate, err)
+	}
+	wrong, _ := Entry(0)
+	if _, err := Fetch(t.Context(), []Fetcher{shelf{wrong}}, 50*time.Millisecond); err == nil {
+		t.Error("the value of another key passes")
+	}
+}
+
 // A pipe is a queue; every lose-th message that comes is lost, every double-th twice there.
 type pipe struct {
 	messages     chan []byte

@@ -1,5 +1,5 @@
-// Peers measures what people use today in the place of dos's locks, values, queues and
-// calls: etcd with three members, Redis and NATS JetStream, each with its own Go
+// Peers measures what people use today in the place of dos's locks, values, queues,
+// cache and calls: etcd with three members, Redis, NATS JetStream and memcached, each with its own or the usual Go
 // client, and gRPC, all on loopback. go run ./bench --services runs it, once for each peer and
 // round, and compares. It is a module of its own, so that what these clients need is
 // not what dos needs.
@@ -21,7 +21,7 @@ import (
 
 const usage = `usage: peers --data DIR [--for 3s] PEER
 
-Starts PEER (etcd, redis-always, redis, nats or grpc) with new data below DIR, prints one
+Starts PEER (etcd, redis-always, redis, nats, memcached or grpc) with new data below DIR, prints one
 line of JSON for each thing measured, and stops it.
 `
 
@@ -63,6 +63,8 @@ func run(ctx context.Context, args []string) (err error) {
 		p = new(jetStream)
 	case "grpc":
 		p = new(plainGRPC)
+	case "memcached":
+		p = new(memcached)
 	default:
 		return fmt.Errorf("there is no peer %q\n%s", flags.Arg(0), usage)
 	}

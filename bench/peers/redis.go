@@ -53,7 +53,24 @@ func (r *redis) measure(ctx context.Context, during time.Duration, say func(stri
 		producers = append(producers, list{r.client})
 		consumers = append(consumers, list{r.client})
 	}
-	return pass(ctx, producers, consumers, during, say)
+	if err := pass(ctx, producers, consumers, during, say); err != nil {
+		return err
+	}
+	for i := range load.Entries {
+		key, value := load.Entry(i)
+		if err := r.client.Set(ctx, key, value, 0).Err(); err != nil {
+			return err
+		}
+	}
+	rate, err := load.Fetch(ctx, []load.Fetcher{r}, during)
+	if err == nil {
+		say("fetch", rate)
+	}
+	return err
+}
+
+func (r *redis) Fetch(ctx context.Context, key string) ([]byte, error) {
+	return r.client.Get(ctx, key).Bytes()
 }
 
 // list is a list as a queue, of which one takes one message at a time.
