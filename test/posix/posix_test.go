@@ -28,6 +28,9 @@ func TestMounted(t *testing.T) {
 
 // TestClusterMounted runs the suite on a mount of three machines.
 func TestClusterMounted(t *testing.T) {
+	if !*long {
+		t.Skip("minutes, since each name that is made waits for three machines; run it with -long")
+	}
 	cluster.NeedFuse(t)
 	suite(t, cluster.Three(t, cluster.FoundedLocal, "2+1").Mount(t))
 }
