@@ -153,7 +153,7 @@ func reliable(ctx context.Context, r *redis.Client) error {
 	if err != nil || !slices.Equal(doing, []string{"b"}) {
 		return fmt.Errorf("%q are under way: %w", doing, err)
 	}
-	if job, err := r.RPopLPush(ctx, "go-doing", "go-todo").Result(); err != nil || job != "b" { // its worker died
+	if job, err := r.Do(ctx, "RPOPLPUSH", "go-doing", "go-todo").Text(); err != nil || job != "b" { // its worker died
 		return fmt.Errorf("%q goes back: %w", job, err)
 	}
 	if n, err := r.LLen(ctx, "go-todo").Result(); err != nil || n != 2 {
