@@ -23,15 +23,13 @@ const usage = `usage: dosctl [flags] VERB …
   events [--follow]   what happened
   fsck [--verify]     check names, extents, stripes, shards (--verify: bytes; --salvage: a broken log)
   scrub | replace STORE   read every record now, and mend what is bad | give up what a lost store had
-  dump FILE           copy the metadata; restore FILE makes DIR/meta anew from it
-  recover [--yes]     go on with the metadata in --data DIR when most others are lost for good
+  dump|restore FILE | recover [--yes]   copy the metadata, make DIR/meta from it | go on when most others are lost
   node list | node drain|resume|remove NAME          the machines of a cluster
   token create [NAME] [--client|--password [--rights ro|rw|admin]] [--ttl 1h] | token list|delete HASH
   kv get|put|del|scan|watch TABLE/KEY [--only VERSION] [--ttl 1h] [--after REVISION] | kv txn <STEPS
   queue list | queue make|remove|status|peek|inflight|log|ctl NAME [SETTING…]
   queue push|send|put NAME <TEXT | queue pop|take NAME [--wait 5s] [--follow] [-- COMMAND…]
-  cache list | cache make|remove|status|watch|ctl BUCKET [SETTING…] | cache scan BUCKET/PREFIX
-  cache get|put|del BUCKET/KEY [--only VERSION] [--ttl 1h] | cache incr BUCKET/KEY NUMBER
+  cache list | cache make|remove|status|watch|ctl BUCKET | cache get|put|del|incr|scan BUCKET/KEY
   login TOKEN|@FILE|- [--name NAME]                  join as a client
   lock NAME [--shared] -- COMMAND…                   run it with a lock held | lock status NAME
   identity list | identity revoke NAME [--node] | authority rotate [--now]   who has joined; whom to trust

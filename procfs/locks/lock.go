@@ -1,6 +1,7 @@
 package locks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,6 +54,9 @@ func (l lock) Open(ctx context.Context, how procfs.Open) (procfs.Handle, error) 
 	return h, nil
 }
 
+// nobodyKnows stands for the command of a process that is gone, so that a line has its words.
+const nobodyKnows = "-"
+
 // who describes a caller.
 func (r *Room) who(by procfs.Caller) named.Who {
 	cmd, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", by.PID))
@@ -61,7 +65,7 @@ func (r *Room) who(by procfs.Caller) named.Who {
 			return '_'
 		}
 		return c
-	}, strings.TrimSpace(string(cmd)))
+	}, cmp.Or(strings.TrimSpace(string(cmd)), nobodyKnows))
 	return named.Who{Node: r.node, PID: by.PID, UID: by.UID, Cmd: text[:min(len(text), named.TextMax)]}
 }
 
