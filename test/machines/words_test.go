@@ -20,7 +20,8 @@ import (
 const exampleScript = "../../deploy/count-words.sh"
 
 const (
-	texts = 200
+	texts     = 60
+	longTexts = 300
 	// exampleLimit bounds each half of it, before the machine dies and after that.
 	exampleLimit = 6 * time.Minute
 )
@@ -86,8 +87,8 @@ func (c *corpus) table() string {
 }
 
 // TestCountWords runs the README's worked example on three machines, of which one dies
-// in the middle, with what it has of tasks, values and messages; with -long also the one
-// that adds the results up, and the one that makes the table.
+// in the middle, with what it has of tasks, values and messages; with -long there are more
+// texts, and then the one dies that adds the results up, and the one that makes the table.
 func TestCountWords(t *testing.T) {
 	cluster.NeedFuse(t)
 	cluster.Need(t, "bash", "awk", "sort", "uniq", "tr")
@@ -115,10 +116,14 @@ func TestCountWords(t *testing.T) {
 	w.points["me"] = w.MountAdmin(t).Point // any machine may die
 	w.until(t, "me", "grep -c ^node tasks/status", "3\n", time.Minute)
 	var c corpus
-	c.write(t, filepath.Join(w.points["me"], "texts"), texts)
+	n := texts
+	if *long {
+		n = longTexts
+	}
+	c.write(t, filepath.Join(w.points["me"], "texts"), n)
 
 	rounds := []struct{ name, victim string }{ // victim prints the machine that is to die, when it is time
-		{"counting", fmt.Sprintf("awk '$1 == \"pushed\" { exit $2 < %d }' queues/words/status && awk '$1 == \"node\" && $4 > 0 { print $2 }' tasks/status | tail -1", texts/4)},
+		{"counting", fmt.Sprintf("awk '$1 == \"pushed\" { exit $2 < %d }' queues/words/status && awk '$1 == \"node\" && $4 > 0 { print $2 }' tasks/status | tail -1", n/4)},
 		{"adding", "[[ $(<kv/words/total) != 0 ]] && tr '\\0' '\n' </proc/$(awk '$1 == \"holder\" { print $4 }' locks/words)/environ | sed -n s/^DOS_NODE=//p"},
 		{"the table", "awk '$9 == \"name\" && $10 == \"table\" { print $12 }' tasks/status"},
 	}
