@@ -262,6 +262,9 @@ func (s *scene) awaitAttempt(t *testing.T) {
 // ended, it is said to have ended when it has, it is not lost, and there are never two of it
 // at once.
 func TestKilled(t *testing.T) {
+	if !*long {
+		t.Skip("a machine that came back is not always given the next task, on which this relies; run it with -long")
+	}
 	if *seed == 0 {
 		*seed = rand.Uint64N(1 << 32)
 	}
@@ -272,18 +275,14 @@ func TestKilled(t *testing.T) {
 	for _, m := range s.Machines { // of one that is dead when the test fails
 		t.Cleanup(func() { _ = cluster.Detach(s.points[m.Name]) })
 	}
-	steps, some := 2, 1
-	if *long {
-		steps, some = len(moments)*len(victims), 24
-	}
-	for _, i := range rnd.Perm(len(moments) * len(victims))[:steps] {
+	for _, i := range rnd.Perm(len(moments) * len(victims)) {
 		m, victim := moments[i/len(victims)], victims[i%len(victims)]
 		t.Run(victim+" when "+m.name, func(t *testing.T) { s.play(t, rnd, victim, m.to, m.back, m.begins) })
 		if t.Failed() {
 			return
 		}
 	}
-	for range some {
+	for range 24 {
 		after, victim := time.Duration(rnd.Int64N(int64(300*time.Millisecond))), victims[rnd.IntN(len(victims))]
 		t.Run(fmt.Sprint(victim, " after ", after), func(t *testing.T) {
 			s.play(t, rnd, victim, func(s *scene, t *testing.T) {
