@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Three machines on one: each is a dosd in a network namespace with an address
-# of its own, with the very commands that real machines take, and two mounts.
+# of its own, with the very commands that real machines take, and two mounts
+# besides those of the machines, in which their tasks run.
 # Needs root, iproute2, util-linux, /dev/fuse and dosd, dosctl, dosmount in PATH.
 #
 #   deploy/three-machines.sh up          a, b and c, mounted at $DIR/1 and $DIR/2

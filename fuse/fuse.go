@@ -19,9 +19,10 @@
 // only asking again before the next exec shows it), and special nodes, but for what
 // they say is good for longer (procfs.Info.Good). What a path leads to is looked up by
 // each system call, so attributes that are good for the rest of that (procfs.OneCall)
-// spare asking for them a second time, to check permissions. A directory that turns out to be other than the kernel was
-// told is looked at again before anything in it is found (doubt), and a file that is open
-// for writing, or at another size than what it is by its name, is asked each time.
+// spare asking for them a second time, to check permissions. A directory that turns out
+// to be other than the kernel was told is looked at again before anything in it is found
+// (doubt), and a file that is open for writing, or at another size than what it is by its
+// name, is asked each time.
 //
 // Where other mounts use the tree too (vfs.FS.Shared), timeouts are zero: the
 // kernel asks for names and attributes each time, before each read(2) too, and drops
