@@ -17,9 +17,14 @@ import (
 // machines with metadata.
 type machineAccess struct{ m *Machine }
 
+// tokens let machines and clients join.
+type tokens interface {
+	CreateToken(ctx context.Context, w admission.TokenWish) (string, error)
+}
+
 // An office has the authority's key; those of this and of other machines are alike.
 type office interface {
-	CreateToken(ctx context.Context, w admission.TokenWish) (string, error)
+	tokens
 	Revoke(ctx context.Context, node bool, name string) error
 	Rotate(ctx context.Context) error
 	Rotation(ctx context.Context) (admission.Rotation, error)
@@ -28,12 +33,19 @@ type office interface {
 
 // office has this machine do something, or else one of the others that can.
 func (a machineAccess) office(do func(office) error) error {
+	var own error
 	if a.m.office != nil {
-		if err := do(a.m.office); !errors.Is(err, meta.Unavailable) {
-			return err
+		if own = do(a.m.office); !errors.Is(own, meta.Unavailable) {
+			return own
 		}
 	}
-	return do(admission.NewClient(officesOf(a.m.fleet)))
+	if err := do(admission.NewClient(officesOf(a.m.fleet))); err != nil {
+		if own != nil && errors.Is(err, meta.Unavailable) {
+			err = fmt.Errorf("here: %w; elsewhere: %w", own, err)
+		}
+		return err
+	}
+	return nil
 }
 
 func (a machineAccess) records() client.Trust { return client.Trust{Caller: a.m.service.anyone()} }
@@ -49,9 +61,12 @@ func (a machineAccess) CreateToken(ctx context.Context, w admin.Wish) (string, e
 			return "", fmt.Errorf("%w: %w", err, meta.Invalid)
 		}
 	}
-	var token string
-	err := a.office(func(o office) (err error) {
-		token, err = o.CreateToken(ctx, admission.TokenWish{Name: w.Name, Rights: rights, Life: w.Life})
+	return a.createToken(ctx, admission.TokenWish{Name: w.Name, Rights: rights, Life: w.Life})
+}
+
+func (a machineAccess) createToken(ctx context.Context, w admission.TokenWish) (token string, err error) {
+	err = a.office(func(o office) (err error) {
+		token, err = o.CreateToken(ctx, w)
 		return err
 	})
 	return token, err

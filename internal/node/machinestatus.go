@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"dos/chunk"
+	"dos/internal/admission"
 	"dos/internal/steward"
 	"dos/meta"
 	"dos/meta/members"
@@ -120,6 +121,10 @@ func (s machineSight) Status(ctx context.Context) (cluster.Status, error) {
 		return s.m.clusterStatus(ctx)
 	}
 	return s.view.Status(ctx)
+}
+
+func (s machineSight) CreateToken(ctx context.Context, w admission.TokenWish) (string, error) {
+	return machineAccess{s.m}.createToken(ctx, w)
 }
 
 func (s machineSight) Remove(ctx context.Context, name string) error {

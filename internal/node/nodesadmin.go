@@ -33,9 +33,9 @@ func said(n *nodes.Node, known members.Node) {
 type nodesAdmin struct {
 	members client.Members
 	trust   client.Trust
-	// offices give tokens; nil with an embedded cluster.
-	offices *admission.Client
-	remove  func(ctx context.Context, name string) error
+	// office makes tokens; nil with an embedded cluster.
+	office tokens
+	remove func(ctx context.Context, name string) error
 	// refresh has the mount see what was changed.
 	refresh func(ctx context.Context) error
 }
@@ -66,17 +66,17 @@ func (a nodesAdmin) Remove(ctx context.Context, node string) error { return a.re
 var errOneMachine = fmt.Errorf("an embedded cluster is one machine; dosd --bootstrap on its directory makes it one that others can join: %w", meta.Unsupported)
 
 func (a nodesAdmin) Token(ctx context.Context, name string) (string, error) {
-	if a.offices == nil {
+	if a.office == nil {
 		return "", errOneMachine
 	}
-	return a.offices.CreateToken(ctx, admission.TokenWish{Name: name, Rights: trust.Member})
+	return a.office.CreateToken(ctx, admission.TokenWish{Name: name, Rights: trust.Member})
 }
 
 // joinedEvery is the pause between two looks whether a token was used.
 const joinedEvery = 500 * time.Millisecond
 
 func (a nodesAdmin) Joined(ctx context.Context, text string) (string, error) {
-	if a.offices == nil {
+	if a.office == nil {
 		return "", errOneMachine
 	}
 	token, err := trust.ParseToken(text)

@@ -117,8 +117,14 @@ type sight interface {
 	Remove(ctx context.Context, name string) error
 }
 
+// many is the sight of a cluster that others can join.
+type many interface {
+	sight
+	tokens
+}
+
 // mountThrough opens a session and mounts.
-func mountThrough(ctx, running context.Context, c MountConfig, service *metaService, queues *holders, ways *exchanges, machines *fleet.Fleet, sees sight, mounted func(string)) (err error) {
+func mountThrough(ctx, running context.Context, c MountConfig, service *metaService, queues *holders, ways *exchanges, machines *fleet.Fleet, sees many, mounted func(string)) (err error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return err
@@ -164,7 +170,7 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 		near: nearOf(client.Files{Caller: here}, machines.Map),
 		admin: nodesAdmin{
 			members: all, trust: client.Trust{Caller: service.anyone()},
-			offices: admission.NewClient(officesOf(machines)), remove: sees.Remove, refresh: machines.Refresh,
+			office: sees, remove: sees.Remove, refresh: machines.Refresh,
 		},
 	}
 	f.runner = c.runner

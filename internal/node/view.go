@@ -11,6 +11,7 @@ import (
 
 	"dos/chunk"
 	"dos/internal/admin"
+	"dos/internal/admission"
 	"dos/internal/fleet"
 	"dos/internal/trust"
 	"dos/meta"
@@ -176,6 +177,11 @@ func (v view) summary(ctx context.Context) []cluster.Machine {
 		list = append(list, one)
 	}
 	return list
+}
+
+// CreateToken has a machine with the authority's key make a token.
+func (v view) CreateToken(ctx context.Context, w admission.TokenWish) (string, error) {
+	return admission.NewClient(officesOf(v.fleet)).CreateToken(ctx, w)
 }
 
 // Remove has the machine in charge forget one that is empty.

@@ -31,8 +31,8 @@ func newTown(t *testing.T) *town {
 		return cluster.Spec{Name: name, Flags: []string{"--mount", w.points[name], "--label", "home=" + name}}
 	}
 	w.Cluster = cluster.FoundedLocal(t, "2+1", spec("a"))
-	w.Join(t, spec("b"))
-	w.joinByFile(t, "a", spec("c"))
+	w.joinByFile(t, "a", spec("b"))
+	w.Join(t, spec("c"))
 	w.AwaitWhole(t, 2*time.Minute)
 	for name := range w.points {
 		w.until(t, name, "grep -c ^node tasks/status 2>/dev/null", "3\n", time.Minute)
