@@ -156,10 +156,8 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Redis != "" {
-		if m.redis, err = listenRedis(c.Redis); err != nil {
-			return nil, err
-		}
+	if m.redis, err = listenFor("--redis", c.Redis); err != nil {
+		return nil, err
 	}
 	// HTTP/1.1 first: who speaks HTTP/2 beside it, as curl does, wants no gRPC.
 	protos := []string{protoAdmin, protoCalls, protoBulk, protoRaft}

@@ -52,7 +52,7 @@ func (a machineAccess) records() client.Trust { return client.Trust{Caller: a.m.
 
 func (a machineAccess) CreateToken(ctx context.Context, w admin.Wish) (string, error) {
 	if w.Password {
-		return passwords{a.records()}.create(ctx, w)
+		return passwordTokens{a.records()}.create(ctx, w)
 	}
 	rights := trust.Member
 	if !w.Node {

@@ -88,11 +88,9 @@ func mountEmbedded(ctx context.Context, c MountConfig) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	var redis net.Listener
-	if c.Redis != "" {
-		if redis, err = listenRedis(c.Redis); err != nil {
-			return err
-		}
+	redis, err := listenFor("--redis", c.Redis)
+	if err != nil {
+		return err
 	}
 
 	// What e is made of runs until the mount is gone.

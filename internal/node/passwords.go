@@ -15,16 +15,16 @@ import (
 	metatrust "dos/meta/trust"
 )
 
-// passwords are the tokens with which programs use the ports of other protocols. They
-// are random, so what is kept of them is a hash.
-type passwords struct{ records client.Trust }
+// passwordTokens are those with which programs use the ports of other protocols. They
+// are random, so what is kept of them is a hash. It implements gateway/passwords.Records.
+type passwordTokens struct{ records client.Trust }
 
 const (
 	passwordLife    = 365 * 24 * time.Hour
 	passwordLifeMax = 10 * passwordLife
 )
 
-func (p passwords) create(ctx context.Context, w admin.Wish) (string, error) {
+func (p passwordTokens) create(ctx context.Context, w admin.Wish) (string, error) {
 	rights, err := trust.ParseRights(w.Rights)
 	switch {
 	case err != nil:
@@ -42,15 +42,15 @@ func (p passwords) create(ctx context.Context, w admin.Wish) (string, error) {
 	})
 }
 
-// Any says whether there are passwords; it implements redis.Passwords.
-func (p passwords) Any(ctx context.Context) (bool, error) {
+// Any says whether there are passwords.
+func (p passwordTokens) Any(ctx context.Context) (bool, error) {
 	list, err := p.records.Tokens(ctx)
 	now := meta.At(time.Now())
 	return slices.ContainsFunc(list, func(t metatrust.Token) bool { return t.Password && t.Expires > now }), err
 }
 
 // Check says what a password is good for, by its hash.
-func (p passwords) Check(ctx context.Context, hash string) (trust.Rights, error) {
+func (p passwordTokens) Check(ctx context.Context, hash string) (trust.Rights, error) {
 	t, err := p.records.Token(ctx, hash)
 	switch {
 	case errors.Is(err, meta.NotExist):
@@ -106,7 +106,7 @@ func (a embeddedAccess) CreateToken(ctx context.Context, w admin.Wish) (string, 
 	if !w.Password {
 		return "", errOneMachine
 	}
-	return passwords(a).create(ctx, w)
+	return passwordTokens(a).create(ctx, w)
 }
 
 func (a embeddedAccess) Tokens(ctx context.Context) ([]admin.Token, error) {

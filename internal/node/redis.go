@@ -2,16 +2,14 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 
-	"golang.org/x/sync/errgroup"
-
 	"dos/chunk/stripe"
 	"dos/internal/cache"
+	"dos/internal/gateway/passwords"
 	"dos/internal/gateway/redis"
 	"dos/meta"
 	"dos/meta/client"
@@ -28,35 +26,39 @@ func portUser() uint32 {
 	return anonymous
 }
 
-// listenRedis takes the address. Who may not listen there is told before anything runs.
-func listenRedis(addr string) (net.Listener, error) {
+// listenFor takes an address that a flag says, if it says any. Who may not listen there is
+// told before anything runs.
+func listenFor(flag, addr string) (net.Listener, error) {
+	if addr == "" {
+		return nil, nil
+	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("--redis: %w", err)
+		return nil, fmt.Errorf("%s %s: %w", flag, addr, err)
 	}
 	return l, nil
 }
 
-// redisPort is what the port of Redis is made of; l is closed when it has run.
-func redisPort(ctx context.Context, l net.Listener, values client.Caller, queues *client.Taker, entries *cache.Client, records client.Trust, node string) (*redis.Server, error) {
+// speakRedis speaks the protocol of Redis on l until ctx ends.
+func speakRedis(ctx context.Context, l net.Listener, values client.Caller, queues *client.Taker, entries *cache.Client, records client.Trust, node string) error {
+	door, err := passwords.New(ctx, "--redis", l.Addr(), passwordTokens{records})
+	if err != nil {
+		return err
+	}
 	uid := portUser()
-	return redis.New(ctx, redis.Config{
+	slog.Info("node: the protocol of Redis is spoken", "addr", l.Addr())
+	return redis.New(redis.Config{
 		Listener: l, Strings: redis.NewTable(client.KV{Caller: values}, uid), Cache: redis.NewCache(entries, uid),
 		Queues: queues, Feed: queues,
-		Open:      func(name, group, who string) redis.Reader { return queues.Open(name, group, who) },
-		Passwords: passwords{records}, Node: node, UID: uid, Version: Version(),
-	})
+		Open: func(name, group, who string) redis.Reader { return queues.Open(name, group, who) },
+		Door: door, Node: node, UID: uid, Version: Version(),
+	}).Run(ctx)
 }
 
 // serveRedis speaks the protocol of Redis on l until ctx ends.
 func (e *Embedded) serveRedis(ctx context.Context, l net.Listener) error {
 	defer l.Close()
-	s, err := redisPort(ctx, l, e.meta.Session(e.session), e.queues, e.cache, client.Trust{Caller: e.meta}, nodeName)
-	if err != nil {
-		return err
-	}
-	slog.Info("node: the protocol of Redis is spoken", "addr", l.Addr())
-	return s.Run(ctx)
+	return speakRedis(ctx, l, e.meta.Session(e.session), e.queues, e.cache, client.Trust{Caller: e.meta}, nodeName)
 }
 
 // serveRedis speaks the protocol of Redis, if that is asked for, until ctx ends.
@@ -65,48 +67,15 @@ func (m *Machine) serveRedis(ctx context.Context) error {
 		return nil
 	}
 	defer m.redis.Close()
-	return insist(ctx, "the port for Redis", func(ctx context.Context) error {
-		reach, cancel := context.WithTimeout(ctx, reachWait)
-		defer cancel()
-		if err := awaitGroups(reach, m.fleet); err != nil {
-			return fmt.Errorf("%w: %w", meta.Unavailable, err)
+	return m.visitAgain(ctx, "the port for Redis", "dosd --redis", func(v visit) (client.User, func(context.Context) error) {
+		taker := client.NewTaker(client.NewRouter(v.here, m.holders), v.path)
+		v.below(taker.Run)
+		entries := cache.NewClient(cache.ClientConfig{Meta: client.Direct(m.service.Client, 0), Lines: m.holders, Here: m.holders.here})
+		v.below(entries.Run)
+		return noFiles{v.path}, func(ctx context.Context) error {
+			return speakRedis(ctx, m.redis, v.here, taker, entries, client.Trust{Caller: m.service.anyone()}, m.data.node)
 		}
-		return m.runRedis(ctx)
 	})
-}
-
-// runRedis opens a session and serves under it.
-func (m *Machine) runRedis(ctx context.Context) error {
-	here, err := client.NewPresence(ctx, m.service, "dosd --redis", m.data.node)
-	if err != nil {
-		return err
-	}
-	path, err := stripe.New(stripe.Config{Cluster: m.fleet, IDs: client.Session{Caller: here}, Disk: m.fleet.Disk, Changed: m.fleet.Changed})
-	if err != nil {
-		return err
-	}
-	below, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	g, below := errgroup.WithContext(below)
-	taker := client.NewTaker(client.NewRouter(here, m.holders), path)
-	g.Go(func() error { return here.Run(below, noFiles{path}) })
-	g.Go(func() error { return taker.Run(below) })
-	entries := cache.NewClient(cache.ClientConfig{Meta: client.Direct(m.service.Client, 0), Lines: m.holders, Here: m.holders.here})
-	g.Go(func() error { return entries.Run(below) })
-	g.Go(func() error { return advance(below, path, here) })
-	s, err := redisPort(ctx, m.redis, here, taker, entries, client.Trust{Caller: m.service.anyone()}, m.data.node)
-	if err == nil {
-		slog.Info("node: the protocol of Redis is spoken", "addr", m.redis.Addr())
-		err = s.Run(ctx)
-	}
-	stop()
-	err = errors.Join(err, g.Wait())
-	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWait)
-	defer cancel()
-	if e := errors.Join(path.Close(leave), here.End(leave)); e != nil {
-		slog.Warn("node: leaving", "err", e)
-	}
-	return err
 }
 
 // noFiles is the user of a session that opens none.

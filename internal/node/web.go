@@ -2,13 +2,9 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"sync"
-
-	"golang.org/x/sync/errgroup"
 
 	"dos/chunk/stripe"
 	"dos/fuse/vfs"
@@ -85,51 +81,19 @@ func (m *Machine) serveFiles(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
-	return insist(ctx, "files by HTTP", func(ctx context.Context) error {
-		reach, cancel := context.WithTimeout(ctx, reachWait)
-		defer cancel()
-		if err := awaitGroups(reach, m.fleet); err != nil {
-			return fmt.Errorf("%w: %w", meta.Unavailable, err)
+	return m.visitAgain(ctx, "files by HTTP", "dosd http", func(v visit) (client.User, func(context.Context) error) {
+		t := tree{vfs.New(vfs.Config{Meta: client.Files{Caller: v.here}, Data: v.path, Leases: v.here, Dirty: webDirty}), v.path}
+		return t, func(ctx context.Context) error {
+			m.files.set(t.FS)
+			defer m.files.set(nil)
+			return t.Run(ctx)
 		}
-		return m.runFiles(ctx)
 	})
 }
 
 // webDirty is the memory in bytes that data takes that is not stored yet: a body is stored
 // before it is answered, so more would only let more of them wait.
 const webDirty = 64 << 20
-
-// runFiles opens a session and has a tree under it.
-func (m *Machine) runFiles(ctx context.Context) error {
-	here, err := client.NewPresence(ctx, m.service, "dosd http", m.data.node)
-	if err != nil {
-		return err
-	}
-	path, err := stripe.New(stripe.Config{Cluster: m.fleet, IDs: client.Session{Caller: here}, Disk: m.fleet.Disk, Changed: m.fleet.Changed})
-	if err != nil {
-		return err
-	}
-	t := tree{vfs.New(vfs.Config{Meta: client.Files{Caller: here}, Data: path, Leases: here, Dirty: webDirty}), path}
-	below, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	g, below := errgroup.WithContext(below)
-	g.Go(func() error { return here.Run(below, t) })
-	g.Go(func() error { return advance(below, path, here) })
-	above, stopTree := context.WithCancel(ctx)
-	defer stopTree()
-	context.AfterFunc(below, stopTree) // when something fails
-	m.files.set(t.FS)
-	err = t.Run(above)
-	m.files.set(nil)
-	stop()
-	err = errors.Join(err, g.Wait())
-	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWait)
-	defer cancel()
-	if e := errors.Join(path.Close(leave), here.End(leave)); e != nil {
-		slog.Warn("node: leaving", "err", e)
-	}
-	return err
-}
 
 // A tree is the user of a session that has files open and nothing else.
 type tree struct {

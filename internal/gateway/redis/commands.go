@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"dos/internal/gateway/passwords"
 	"dos/internal/trust"
 	"dos/meta"
 	"dos/meta/kv"
@@ -56,9 +57,6 @@ func (s *Server) find(name []byte) *command {
 	return s.commands[string(low[:len(name)])]
 }
 
-// recheckEvery is how soon a password that is good no more is noticed.
-const recheckEvery = 5 * time.Second
-
 // do executes a command, or has it wait for those that come with it.
 func (c *client) do(ctx context.Context, args [][]byte) {
 	cmd := c.server.find(args[0])
@@ -100,10 +98,10 @@ func (c *client) refuse(ctx context.Context, cmd *command, args [][]byte) string
 	if cmd.open {
 		return ""
 	}
-	if c.secret == "" && c.rights != trust.None && c.server.needsPassword() {
+	if c.secret == "" && c.rights != trust.None && c.server.cfg.Door.Needed() {
 		c.rights = trust.None // the first was made meanwhile
 	}
-	if c.secret != "" && time.Since(c.checked) > recheckEvery {
+	if c.secret != "" && time.Since(c.checked) > passwords.RecheckEvery {
 		c.settle(ctx)
 		c.authenticate(ctx)
 	}

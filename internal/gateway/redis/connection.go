@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"dos/internal/gateway/passwords"
 	"dos/internal/trust"
 )
 
@@ -67,7 +68,7 @@ func last(args [][]byte) []byte {
 // begin gives a client what it may do without a password.
 func (c *client) begin() {
 	c.secret, c.rights = "", trust.None
-	if !c.server.needsPassword() {
+	if !c.server.cfg.Door.Needed() {
 		c.rights = trust.ReadWrite
 	}
 }
@@ -75,9 +76,6 @@ func (c *client) begin() {
 // login takes a password. Which user somebody says to be does not matter: a password
 // is enough to know.
 func (c *client) login(ctx context.Context, password []byte) bool {
-	if c.server.cfg.Passwords == nil {
-		return false
-	}
 	c.secret = trust.HashSecret(string(password))
 	return c.authenticate(ctx)
 }
@@ -85,7 +83,7 @@ func (c *client) login(ctx context.Context, password []byte) bool {
 // authenticate looks whether the password is good, and for what. When nobody can be
 // asked what was known counts.
 func (c *client) authenticate(ctx context.Context) bool {
-	rights, err := c.server.cfg.Passwords.Check(ctx, c.secret)
+	rights, err := c.server.cfg.Door.Check(ctx, c.secret)
 	if err != nil {
 		return c.rights != trust.None
 	}
@@ -97,7 +95,7 @@ func runAuth(ctx context.Context, c *client, args [][]byte) {
 	switch {
 	case len(args) > 3:
 		c.out.fail(errSyntax)
-	case c.server.cfg.Passwords == nil || len(args) == 2 && !c.server.needsPassword():
+	case !c.server.cfg.Door.Possible() || len(args) == 2 && !c.server.cfg.Door.Needed():
 		c.out.fail("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
 	default:
 		was, secret := c.rights, c.secret
@@ -107,13 +105,10 @@ func runAuth(ctx context.Context, c *client, args [][]byte) {
 			return
 		}
 		c.rights, c.secret = was, secret
-		pause(ctx, failWait)
+		pause(ctx, passwords.FailWait)
 		c.out.fail(errWrongPass)
 	}
 }
-
-// failWait is the pause after a wrong password.
-const failWait = 100 * time.Millisecond
 
 func (c *client) speak(resp int) {
 	c.out.resp = resp
@@ -140,7 +135,7 @@ func runHello(ctx context.Context, c *client, args [][]byte) {
 		case word == "auth" && i+2 < len(args):
 			if !c.login(ctx, args[i+2]) {
 				c.begin()
-				pause(ctx, failWait)
+				pause(ctx, passwords.FailWait)
 				c.out.fail(errWrongPass)
 				return
 			}

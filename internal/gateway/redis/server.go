@@ -3,8 +3,6 @@ package redis
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -12,7 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"dos/internal/trust"
+	"dos/internal/gateway/passwords"
 	"dos/meta"
 )
 
@@ -22,17 +20,7 @@ const (
 	// memoryMax bounds what all clients together have sent and not read, beyond the
 	// little that each has always.
 	memoryMax = 256 << 20
-	// passwordsEvery is how soon it is noticed that there are passwords now.
-	passwordsEvery = time.Second
 )
-
-// Passwords say who may come in.
-type Passwords interface {
-	// Any says whether there are passwords at all.
-	Any(ctx context.Context) (bool, error)
-	// Check says what the password with a hash (trust.HashSecret) is good for.
-	Check(ctx context.Context, hash string) (trust.Rights, error)
-}
 
 // Config says what a Server serves. All of it is required but what says otherwise.
 type Config struct {
@@ -42,18 +30,16 @@ type Config struct {
 	Queues   Queues
 	Feed     Feed
 	Open     func(name, group, who string) Reader // reads messages of a group of a queue
-	// Passwords may be nil: then there are none, and the address must be this machine's own.
-	Passwords Passwords
-	Node      string // this machine, by a name that no other has
-	UID       uint32 // whose the lists are that are made
-	Version   string
+	Door     *passwords.Door
+	Node     string // this machine, by a name that no other has
+	UID      uint32 // whose the lists are that are made
+	Version  string
 }
 
 // A Server speaks the protocol on one address.
 type Server struct {
 	cfg      Config
 	commands map[string]*command
-	local    bool // only this machine reaches it
 	lists    *lists
 	hub      *hub
 	library  library
@@ -62,55 +48,21 @@ type Server struct {
 	began    time.Time
 	ids      atomic.Int64
 	clients  atomic.Int64
-	locked   atomic.Bool // a password is needed
 }
 
-// New returns a Server. Without a password one that others than this machine reach is
-// meta.Permission.
-func New(ctx context.Context, c Config) (*Server, error) {
-	addr, _ := c.Listener.Addr().(*net.TCPAddr)
-	s := &Server{
-		cfg: c, commands: table(), local: addr != nil && addr.IP.IsLoopback(), began: time.Now(),
+// New returns a Server.
+func New(c Config) *Server {
+	return &Server{
+		cfg: c, commands: table(), began: time.Now(),
 		lists: &lists{queues: c.Queues, uid: c.UID}, hub: newHub(c.Feed, c.Open, c.Node, c.UID),
 	}
-	if err := s.look(ctx); err != nil {
-		return nil, err
-	}
-	if s.needsPassword() && !s.locked.Load() {
-		return nil, fmt.Errorf("--redis %s: without a password only an address of this machine alone (127.0.0.1); dosctl token create --password makes one: %w", addr, meta.Permission)
-	}
-	return s, nil
 }
-
-// look notes whether there are passwords.
-func (s *Server) look(ctx context.Context) error {
-	if s.cfg.Passwords == nil {
-		return nil
-	}
-	any, err := s.cfg.Passwords.Any(ctx)
-	if err == nil {
-		s.locked.Store(any)
-	}
-	return err
-}
-
-// needsPassword says whether nobody gets in without one: so it stays, on an address
-// that others reach, when the last one is deleted.
-func (s *Server) needsPassword() bool { return !s.local || s.locked.Load() }
 
 // Run serves until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.hub.run(ctx) })
-	g.Go(func() error {
-		for ctx.Err() == nil {
-			if err := s.look(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, meta.Unavailable) {
-				slog.Warn("redis: whether there are passwords is not known", "err", err)
-			}
-			pause(ctx, passwordsEvery)
-		}
-		return nil
-	})
+	g.Go(func() error { return s.cfg.Door.Run(ctx) })
 	g.Go(func() error { return s.accept(ctx) })
 	return g.Wait()
 }

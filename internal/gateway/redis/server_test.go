@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"dos/internal/gateway/passwords"
 	"dos/internal/trust"
 	"dos/meta"
 	metaclient "dos/meta/client"
@@ -20,7 +21,7 @@ import (
 	"dos/meta/node"
 )
 
-// passes are passwords by their hashes; it implements Passwords.
+// passes are passwords by their hashes; it implements passwords.Records.
 type passes struct {
 	mu    sync.Mutex
 	known map[string]trust.Rights // guarded by mu
@@ -60,14 +61,15 @@ func start(t testing.TB, p *passes) (addr string, queues *metaclient.Taker, valu
 		t.Fatal(err)
 	}
 	values = metaclient.KV{Caller: metaclient.NewRemote(service, info.ID)}
-	s, err := New(t.Context(), Config{
-		Listener: l, Strings: NewTable(values, 65534), Cache: NewCache(new(fakeEntries), 65534), Queues: taker, Feed: taker,
-		Open:      func(name, group, who string) Reader { return taker.Open(name, group, who) },
-		Passwords: p, Node: "here", UID: 65534, Version: "test",
-	})
+	door, err := passwords.New(t.Context(), "--redis", l.Addr(), p)
 	if err != nil {
 		t.Fatal(err)
 	}
+	s := New(Config{
+		Listener: l, Strings: NewTable(values, 65534), Cache: NewCache(new(fakeEntries), 65534), Queues: taker, Feed: taker,
+		Open: func(name, group, who string) Reader { return taker.Open(name, group, who) },
+		Door: door, Node: "here", UID: 65534, Version: "test",
+	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 2)
 	go func() { done <- s.Run(ctx) }()
@@ -308,22 +310,5 @@ func TestPasswords(t *testing.T) {
 		if got := c.do(strings.Fields(talk[0])...); !strings.HasPrefix(got, talk[1]) {
 			t.Errorf("%s: %s, want %s", talk[0], got, talk[1])
 		}
-	}
-}
-
-// Where others come, nobody does without a password.
-func TestOthers(t *testing.T) {
-	l, err := net.Listen("tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	p := &passes{known: make(map[string]trust.Rights)}
-	if _, err := New(t.Context(), Config{Listener: l, Passwords: p}); !errors.Is(err, meta.Permission) {
-		t.Errorf("without a password: %v", err)
-	}
-	p.set("x", trust.ReadOnly)
-	if s, err := New(t.Context(), Config{Listener: l, Passwords: p}); err != nil || !s.needsPassword() {
-		t.Errorf("with one: %v", err)
 	}
 }
