@@ -92,6 +92,7 @@ func parse(args []string, stdout io.Writer) (*node.MachineConfig, error) {
 	flags.StringVar(&c.Join, "join", "", "join the cluster that gave `TOKEN`, or @FILE or -, if DIR is new")
 	flags.StringVar(&c.Mount, "mount", "", "mount the tree at `MOUNTPOINT` too, for the machine's tasks")
 	flags.StringVar(&c.Redis, "redis", "", "speak the protocol of Redis on `HOST:PORT`; off by default (without a password only on 127.0.0.1)")
+	flags.StringVar(&c.HTTP, "http", "", "serve files and calls by plain HTTP on `HOST:PORT`; likewise")
 	flags.StringVar(&c.Debug, "debug", "", "serve profiles (net/http/pprof) and /metrics on `ADDR`; off by default")
 	flags.BoolVar(&version, "version", false, "print the version")
 	err := flags.Parse(args)

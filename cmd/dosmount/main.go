@@ -53,6 +53,7 @@ type config struct {
 	background bool
 	debug      string
 	redis      string
+	http       string
 }
 
 // errUsage marks what the user has to put right in the command line.
@@ -108,6 +109,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Options:    options,
 		Debug:      c.debug,
 		Redis:      c.redis,
+		HTTP:       c.http,
 		Tasks:      true,
 		Ready: func() {
 			if isBackground() {
@@ -135,6 +137,7 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	flags.StringVar(&c.subtree, "subtree", "", "mount the directory `PATH` of the tree alone, without special directories")
 	flags.BoolVarP(&c.background, "background", "d", false, "go to the background once mounted; log to DIR/dosmount.log")
 	flags.StringVar(&c.redis, "redis", "", "speak the protocol of Redis on `HOST:PORT`, embedded; off by default (without a password only on 127.0.0.1)")
+	flags.StringVar(&c.http, "http", "", "serve files and calls by plain HTTP on `HOST:PORT`; likewise")
 	flags.StringVar(&c.debug, "debug", "", "serve profiles (net/http/pprof) and /metrics on `ADDR`; off by default")
 	flags.BoolVar(&version, "version", false, "print the version")
 
@@ -181,8 +184,8 @@ func parse(args []string, stdout io.Writer) (*config, error) {
 	switch {
 	case len(c.cluster) > 0 && (c.data != "" || c.code != ""):
 		return nil, errUsage{errors.New("--data and --ec are an embedded cluster's: they do not go with --cluster")}
-	case len(c.cluster) > 0 && c.redis != "":
-		return nil, errUsage{errors.New("--redis is an embedded cluster's: in others it is a flag of dosd")}
+	case len(c.cluster) > 0 && (c.redis != "" || c.http != ""):
+		return nil, errUsage{errors.New("--redis and --http are an embedded cluster's: in others they are flags of dosd")}
 	case len(c.cluster) == 0 && c.identity != "":
 		return nil, errUsage{errors.New("--identity goes with --cluster")}
 	}

@@ -8,6 +8,20 @@ import (
 	"dos/meta"
 )
 
+// Only returns a Named to whom everybody is one user, and nobody may say to be another.
+func Only(uid uint32) func(name string) (User, error) {
+	return func(name string) (User, error) {
+		if name == "" {
+			name = strconv.FormatUint(uint64(uid), 10)
+		}
+		u, err := Named(name)
+		if err == nil && u.UID != uid {
+			return User{}, fmt.Errorf("user %.80q: without the rights admin everybody is user %d here: %w", name, uid, meta.Permission)
+		}
+		return u, err
+	}
+}
+
 // Named is who a request says that it is for: a UID, or the name of a user of this machine;
 // nobody named is root. Permission if there is no such user.
 func Named(name string) (User, error) {

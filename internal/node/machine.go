@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -17,12 +16,11 @@ import (
 	"dos/chunk"
 	chunkrpc "dos/chunk/rpc"
 	"dos/fuse"
+	"dos/internal/access"
 	"dos/internal/admin"
 	"dos/internal/admission"
 	"dos/internal/cache"
 	"dos/internal/fleet"
-	"dos/internal/gateway/files"
-	gateway "dos/internal/gateway/http"
 	"dos/internal/rights"
 	"dos/internal/rpc"
 	"dos/internal/trust"
@@ -72,6 +70,7 @@ type MachineConfig struct {
 
 	Debug string // an address to serve profiles and metrics on; none
 	Redis string // an address to speak the protocol of Redis on; none
+	HTTP  string // an address to speak plain HTTP on; none
 	Ready func() // called once the machine serves
 }
 
@@ -83,6 +82,7 @@ type Machine struct {
 	listener net.Listener
 	port     *rpc.Port
 	redis    net.Listener   // nil without
+	web      net.Listener   // for plain HTTP; nil without
 	files    *lazyTree      // of who asks by HTTP
 	dialled  rpc.Conns      // to other machines, beside the mesh's
 	meta     *metanode.Node // nil without the role, as mesh and office
@@ -157,6 +157,9 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 		return nil, err
 	}
 	if m.redis, err = listenFor("--redis", c.Redis); err != nil {
+		return nil, err
+	}
+	if m.web, err = listenFor("--http", c.HTTP); err != nil {
 		return nil, err
 	}
 	// HTTP/1.1 first: who speaks HTTP/2 beside it, as curl does, wants no gRPC.
@@ -244,6 +247,7 @@ func (m *Machine) work(ctx, below context.Context) error {
 	g.Go(func() error { return m.keepIdentity(running) })
 	g.Go(func() error { return m.hold(running) })
 	g.Go(func() error { return m.serveRedis(running) })
+	g.Go(func() error { return m.serveWeb(running) })
 	g.Go(func() error { return m.serveFiles(running) })
 	if m.meta != nil {
 		g.Go(func() error { return m.meta.Run(running) })
@@ -351,16 +355,11 @@ func (m *Machine) serveAdmin(ctx context.Context) error {
 		remove = func() error { return nil }
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	handler := admin.Handler(m.adminServices())
-	g.Go(func() error { return serveHTTP(ctx, l, handler) })
+	g.Go(func() error { return serveHTTP(ctx, l, admin.Handler(m.adminServices())) })
 	g.Go(func() error {
 		dialer := client.NewDialer(m.service.anyone(), m.ways, "machine "+m.data.node)
 		defer dialer.Close()
-		mux := http.NewServeMux()
-		mux.Handle("/rpc/", rights.HTTP(gateway.Handler(dialer), rights.Calls, m.keys))
-		filesAt(mux, rights.HTTP(files.Handler(files.Config{Scheme: "https", Tree: m.files.await}), rights.Files, m.keys))
-		mux.Handle("/", rights.HTTP(handler, rights.Admin, m.keys))
-		return serveHTTP(ctx, m.port.Listener(protoAdmin), mux)
+		return serveHTTP(ctx, m.port.Listener(protoAdmin), rights.HTTP(m.site(dialer, "https")(access.Named), rights.Port, m.keys))
 	})
 	return errors.Join(g.Wait(), remove(), os.Remove(m.data.sock()))
 }
@@ -429,8 +428,10 @@ func (m *Machine) close() error {
 	if m.listener != nil {
 		m.listener.Close() //nolint:errcheck // the port has closed it if it ran
 	}
-	if m.redis != nil {
-		m.redis.Close() //nolint:errcheck // likewise
+	for _, l := range []net.Listener{m.redis, m.web} {
+		if l != nil {
+			l.Close() //nolint:errcheck // likewise
+		}
 	}
 	return errors.Join(append(errs, m.data.Close())...)
 }

@@ -18,10 +18,8 @@ import (
 	"dos/chunk"
 	"dos/fuse"
 	"dos/fuse/vfs"
-	"dos/internal/admin"
+	"dos/internal/access"
 	"dos/internal/cache"
-	"dos/internal/gateway/files"
-	gateway "dos/internal/gateway/http"
 	"dos/internal/metrics"
 	"dos/internal/rights"
 	"dos/internal/tasktree"
@@ -58,6 +56,7 @@ type MountConfig struct {
 	Options    fuse.Options
 	Debug      string // an address to serve profiles and metrics on; none
 	Redis      string // an address to speak the protocol of Redis on, embedded; none
+	HTTP       string // an address to speak plain HTTP on, embedded; none
 	Ready      func() // called once the mount is usable
 	// Tasks has an embedded cluster run tasks. The program calls Started.
 	Tasks bool
@@ -92,6 +91,10 @@ func mountEmbedded(ctx context.Context, c MountConfig) (err error) {
 	if err != nil {
 		return err
 	}
+	web, err := listenFor("--http", c.HTTP)
+	if err != nil {
+		return err
+	}
 
 	// What e is made of runs until the mount is gone.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -109,6 +112,9 @@ func mountEmbedded(ctx context.Context, c MountConfig) (err error) {
 		}
 		if redis != nil {
 			g.Go(func() error { return e.serveRedis(running, redis) })
+		}
+		if web != nil {
+			g.Go(func() error { return serveWeb(running, web, client.Trust{Caller: e.meta}, e.site) })
 		}
 		all := client.Members{Caller: e.meta}
 		f := front{
@@ -267,11 +273,7 @@ func (e *Embedded) serveAdmin(ctx context.Context) error {
 		slog.Warn("node: dosctl will need --data", "err", err)
 		remove = func() error { return nil }
 	}
-	mux := http.NewServeMux()
-	mux.Handle("/rpc/", gateway.Handler(e.dialer))
-	filesAt(mux, files.Handler(files.Config{Scheme: "http", Changed: e.changed, Tree: func(context.Context) (*vfs.FS, error) { return e.tree, nil }}))
-	mux.Handle("/", admin.Handler(admin.Services{Data: administration{e}, Meta: executor{e.meta, &e.holding, e.cache}, Access: embeddedAccess{client.Trust{Caller: e.meta}}}))
-	err = serveHTTP(ctx, l, mux)
+	err = serveHTTP(ctx, l, e.site(access.Named))
 	return errors.Join(err, remove(), os.Remove(e.data.sock()))
 }
 
@@ -290,9 +292,12 @@ func serveDebug(ctx context.Context, addr string, sees metrics.Source, caller cl
 	return serveHTTP(ctx, l, mux)
 }
 
+// idleConn is how long a connection is kept that nothing is asked over.
+const idleConn = 2 * time.Minute
+
 // serveHTTP serves until ctx ends; requests under way end with it.
 func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ConnContext: rights.Conn,
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: idleConn, ConnContext: rights.Conn,
 		BaseContext: func(net.Listener) context.Context { return ctx }}
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { server.Close(); close(closed) })

@@ -3,19 +3,88 @@ package node
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"net"
 	"net/http"
 	"sync"
 
+	"golang.org/x/net/netutil"
+	"golang.org/x/sync/errgroup"
+
 	"dos/chunk/stripe"
 	"dos/fuse/vfs"
+	"dos/internal/access"
+	"dos/internal/admin"
+	"dos/internal/gateway/files"
+	gateway "dos/internal/gateway/http"
+	"dos/internal/gateway/passwords"
+	"dos/internal/gateway/web"
+	"dos/internal/rights"
 	"dos/meta"
 	"dos/meta/client"
 )
 
-// filesAt puts the handler of files at its paths.
-func filesAt(mux *http.ServeMux, h http.Handler) {
+// A site is what is at a port over HTTP for those of whom named says who they are.
+type site func(named func(name string) (access.User, error)) http.Handler
+
+// pages puts what there is together.
+func pages(calls *client.Dialer, tree files.Config, administration http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/rpc/", gateway.Handler(calls, tree.Named))
+	h := files.Handler(tree)
 	mux.Handle("/fs/", h)
 	mux.Handle("/webhdfs/", h)
+	mux.Handle("/", administration)
+	return mux
+}
+
+// site is what is at the socket, and at a port for HTTP.
+func (e *Embedded) site(named func(name string) (access.User, error)) http.Handler {
+	return pages(e.dialer, files.Config{
+		Scheme: "http", Named: named, Changed: e.changed, Tree: func(context.Context) (*vfs.FS, error) { return e.tree, nil },
+	}, admin.Handler(admin.Services{
+		Data: administration{e}, Meta: executor{e.meta, &e.holding, e.cache}, Access: embeddedAccess{client.Trust{Caller: e.meta}},
+	}))
+}
+
+// webConns bounds how many speak plain HTTP at once, who may be nobody that is known; others
+// wait.
+const webConns = 4096
+
+// serveWeb serves over plain HTTP on l what there is, until ctx ends.
+func serveWeb(ctx context.Context, l net.Listener, records client.Trust, there site) error {
+	defer l.Close()
+	door, err := passwords.New(ctx, "--http", l.Addr(), passwordTokens{records})
+	if err != nil {
+		return err
+	}
+	slog.Info("node: HTTP is spoken", "addr", l.Addr())
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return door.Run(ctx) })
+	h := web.Handler(door, rights.Port, there(access.Named), there(access.Only(anonymous)))
+	g.Go(func() error { return serveHTTP(ctx, netutil.LimitListener(l, webConns), h) })
+	return g.Wait()
+}
+
+// serveWeb serves over plain HTTP, if that is asked for, what is at the machine's port, until
+// ctx ends.
+func (m *Machine) serveWeb(ctx context.Context) error {
+	if m.web == nil {
+		return nil
+	}
+	defer m.web.Close()
+	dialer := client.NewDialer(m.service.anyone(), m.ways, "machine "+m.data.node)
+	defer dialer.Close()
+	return insist(ctx, "the port for HTTP", func(ctx context.Context) error {
+		return serveWeb(ctx, m.web, client.Trust{Caller: m.service.anyone()}, m.site(dialer, "http"))
+	})
+}
+
+// site is what is at the port.
+func (m *Machine) site(calls *client.Dialer, scheme string) site {
+	return func(named func(name string) (access.User, error)) http.Handler {
+		return pages(calls, files.Config{Scheme: scheme, Named: named, Tree: m.files.await}, admin.Handler(m.adminServices()))
+	}
 }
 
 // changed tells the mount of a change that did not come through it.

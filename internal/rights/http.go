@@ -3,6 +3,9 @@ package rights
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -50,6 +53,35 @@ var Files = Methods{
 	"/webhdfs/":      trust.ReadWrite,
 }
 
+// Port are the paths of a machine's port: all of those.
+var Port = union(Admin, Calls, Files)
+
+func union(tables ...Methods) Methods {
+	all := make(Methods)
+	for _, t := range tables {
+		maps.Copy(all, t)
+	}
+	return all
+}
+
+// Permit says why a request is not for somebody with such rights; nil: it is. A path that
+// is not in the table is for nobody. The error is for people.
+func (need Methods) Permit(r *http.Request, have trust.Rights, who string) error {
+	right, ok := need[r.URL.Path]
+	if dir, _, below := cutDir(r.URL.Path); below {
+		if right, ok = need[r.Method+" "+dir]; !ok {
+			right, ok = need[dir]
+		}
+	}
+	switch {
+	case !ok || right == never:
+		return errors.New("this is asked for on the machine itself")
+	case have < right:
+		return fmt.Errorf("this is for %v, not for %s", right, who)
+	}
+	return nil
+}
+
 // cutDir returns the first directory of a path, with its slashes.
 func cutDir(path string) (dir, rest string, below bool) {
 	name, rest, below := strings.Cut(strings.TrimPrefix(path, "/"), "/")
@@ -63,8 +95,7 @@ func Conn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
 
-// HTTP returns a handler that does what h does for those who have the rights. A path
-// that is not in the table is for nobody.
+// HTTP returns a handler that does what h does for those who have the rights.
 func HTTP(h http.Handler, need Methods, keys *trust.Keyring) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, _ := r.Context().Value(connKey{}).(interface{ ConnectionState() tls.ConnectionState })
@@ -77,19 +108,10 @@ func HTTP(h http.Handler, need Methods, keys *trust.Keyring) http.Handler {
 			http.Error(w, err.Error(), http.StatusForbidden)
 			return
 		}
-		right, ok := need[r.URL.Path]
-		if dir, _, below := cutDir(r.URL.Path); below {
-			if right, ok = need[r.Method+" "+dir]; !ok {
-				right, ok = need[dir]
-			}
+		if err := need.Permit(r, peer.Rights, peer.Identity.String()); err != nil {
+			http.Error(w, err.Error(), http.StatusForbidden)
+			return
 		}
-		switch {
-		case !ok || right == never:
-			http.Error(w, "this is asked for on the machine itself", http.StatusForbidden)
-		case peer.Rights < right:
-			http.Error(w, "this is for "+right.String()+", not for "+peer.Identity.String(), http.StatusForbidden)
-		default:
-			h.ServeHTTP(w, r)
-		}
+		h.ServeHTTP(w, r)
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -19,10 +18,8 @@ func TestHTTP(t *testing.T) {
 	c := newCluster(t)
 	keys := c.ring("a", trust.Member)
 	const proto = "http/1.1"
-	need := maps.Clone(Admin)
-	maps.Copy(need, Files)
 	port := rpc.NewPort(rpctest.Listen(t), keys.ServerConfig(proto), slog.New(slog.DiscardHandler), proto)
-	h := HTTP(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "done") }), need, keys)
+	h := HTTP(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "done") }), Port, keys)
 	server := &http.Server{Handler: h, ConnContext: Conn}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 2)

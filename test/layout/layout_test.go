@@ -43,6 +43,7 @@ var may = map[string][]string{
 	"internal/gateway/http":      {"internal/access", "meta", "meta/call", "meta/client", "meta/exchange"},
 	"internal/gateway/passwords": {"internal/trust", "meta"},
 	"internal/gateway/redis":     {"internal/cache", "internal/gateway/passwords", "internal/trust", "meta", "meta/cache", "meta/kv", "meta/queue"},
+	"internal/gateway/web":       {"internal/gateway/passwords", "internal/rights", "internal/trust"},
 	"internal/node":              {"chunk", "chunk/", "meta", "meta/", "procfs", "procfs/", "fuse", "fuse/", "internal/"},
 
 	"chunk":                   {},
@@ -113,6 +114,7 @@ var may = map[string][]string{
 	"test/services": {"test/cluster", "test/history", "test/witness"},
 	"test/special":  {"test/cluster"},
 	"test/tasks":    {"test/cluster"},
+	"test/web":      {"test/cluster"},
 	"test/layout":   {},
 }
 
@@ -134,6 +136,7 @@ var libraries = map[string][]string{
 	"github.com/spf13/pflag":              {"cmd/*"},
 	"github.com/tidwall/redcon":           {"internal/gateway/redis"},
 	"github.com/anishathalye/porcupine":   {"test/history"},
+	"golang.org/x/net":                    {"internal/node"},
 	"golang.org/x/sync":                   {"*"},
 	"golang.org/x/sys":                    {"*"},
 	"github.com/prometheus/client_golang": {"internal/metrics"},

@@ -42,6 +42,8 @@ import (
 type Config struct {
 	// Tree is the tree as long as it lasts; it may wait for it until ctx ends.
 	Tree func(ctx context.Context) (*vfs.FS, error)
+	// Named says who somebody is that says to be a user of such a name, or nothing (access.Named).
+	Named func(name string) (access.User, error)
 	// Changed is told what name in a directory was changed, and what inode; either may be
 	// none. Nil: nobody is to be told.
 	Changed func(dir meta.Ino, name string, ino meta.Ino)
@@ -92,7 +94,7 @@ func (c Config) request(r *http.Request, prefix string) (q request, err error) {
 			name = v
 		}
 	}
-	if q.who, err = access.Named(name); err != nil {
+	if q.who, err = c.Named(name); err != nil {
 		return q, err
 	}
 	q.fs, err = c.Tree(r.Context())

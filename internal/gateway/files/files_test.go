@@ -14,6 +14,7 @@ import (
 
 	"dos/fuse/vfs"
 	"dos/fuse/vfs/vfstest"
+	"dos/internal/access"
 	"dos/meta"
 )
 
@@ -29,7 +30,7 @@ type site struct {
 func newSite(t *testing.T) *site {
 	s := &site{t: t, fs: vfstest.New(t, 1, 0o755).Mounts[0].FS}
 	web := httptest.NewServer(Handler(Config{
-		Scheme: "http", Tree: func(context.Context) (*vfs.FS, error) { return s.fs, nil },
+		Scheme: "http", Named: access.Named, Tree: func(context.Context) (*vfs.FS, error) { return s.fs, nil },
 		Changed: func(_ meta.Ino, name string, _ meta.Ino) { s.changed = append(s.changed, name) },
 	}))
 	t.Cleanup(web.Close)

@@ -3,8 +3,8 @@
 //	POST /rpc/SVC        the body is the request, the body of the answer the reply
 //
 // with the header Dos-Timeout: 5s, or less, for another timeout than the service's. Who
-// calls is who the query says, ?user=UID or ?user=NAME of a user of this machine, else
-// root: whoever may change files at all may do so as any user, as with a mount.
+// calls is who the query says, ?user=UID or ?user=NAME of a user of this machine, else root:
+// whoever shows a certificate to change files at all may do so as any user, as with a mount.
 //
 // A failure before the reply has begun is a status and a sentence, with the kind in the
 // header Dos-Kind: 404 no such service, 403 not for that user, 503 nobody serves it, 504
@@ -34,11 +34,14 @@ type Calls interface {
 	Open(ctx context.Context, service string, data []byte, last bool, size int64, how client.Calling) (*client.Conversation, error)
 }
 
+// Named says who somebody is that says to be a user of such a name, or nothing (access.Named).
+type Named func(name string) (access.User, error)
+
 // Handler serves calls to whoever gets here: whether a peer may is decided before.
-func Handler(c Calls) http.Handler {
+func Handler(c Calls, named Named) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /rpc/{service}", func(w http.ResponseWriter, r *http.Request) {
-		if err := answer(w, r, c); err != nil {
+		if err := answer(w, r, c, named); err != nil {
 			fail(w, err)
 		}
 	})
@@ -69,8 +72,8 @@ func fail(w http.ResponseWriter, err error) {
 }
 
 // answer makes the call. An error is of before the reply has begun.
-func answer(w http.ResponseWriter, r *http.Request, c Calls) error {
-	who, err := access.Named(r.URL.Query().Get("user"))
+func answer(w http.ResponseWriter, r *http.Request, c Calls, named Named) error {
+	who, err := named(r.URL.Query().Get("user"))
 	if err != nil {
 		return err
 	}

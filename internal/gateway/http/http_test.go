@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"dos/internal/access"
 	"dos/meta"
 	"dos/meta/call"
 	"dos/meta/client"
@@ -71,7 +72,7 @@ func TestCalls(t *testing.T) {
 		}
 		defer started.Stop()
 	}
-	web := httptest.NewServer(Handler(dialer))
+	web := httptest.NewServer(Handler(dialer, access.Named))
 	defer web.Close()
 	large := strings.Repeat("abc", 1<<20)
 	for _, c := range []struct {

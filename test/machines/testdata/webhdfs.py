@@ -1,4 +1,5 @@
-# What a program does with files through fsspec's WebHDFS: HOST PORT IDENTITY.
+# What a program does with files through fsspec's WebHDFS: HOST PORT IDENTITY, a file, or
+# HOST PORT PASSWORD for a port without TLS.
 import os
 import sys
 import warnings
@@ -8,10 +9,14 @@ for name in "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE":
 warnings.simplefilter("ignore")
 from fsspec.implementations.webhdfs import WebHDFS
 
-host, port, identity = sys.argv[1:]
-fs = WebHDFS(host, port=int(port), user="root", use_https=True, skip_instance_cache=True)
+host, port, secret = sys.argv[1:]
+identity = secret.startswith("/")
+fs = WebHDFS(host, port=int(port), user="root", use_https=identity, skip_instance_cache=True)
 fs._connect()
-fs.session.cert, fs.session.verify = identity, False  # it knows machines by address
+if identity:
+    fs.session.cert, fs.session.verify = secret, False  # it knows machines by address
+else:
+    fs.session.auth = ("somebody", secret)
 
 data = os.urandom(5_000_000)
 fs.mkdir("/py/a")
