@@ -81,10 +81,11 @@ type Machine struct {
 	keys     *trust.Keyring
 	listener net.Listener
 	port     *rpc.Port
-	redis    net.Listener   // nil without
-	web      net.Listener   // for plain HTTP; nil without
-	files    *lazyTree      // of who asks by HTTP
-	dialled  rpc.Conns      // to other machines, beside the mesh's
+	redis    net.Listener // nil without
+	web      net.Listener // for plain HTTP; nil without
+	files    *lazyTree    // of who asks by HTTP
+	dialled  rpc.Conns    // to other machines, beside the mesh's
+	busy     gauge
 	meta     *metanode.Node // nil without the role, as mesh and office
 	mesh     *rpc.Mesh      // of the metadata members
 	member   string         // its name in the Raft group
@@ -404,7 +405,7 @@ func (m *Machine) state(ctx context.Context) nodes.Node {
 		Since: meta.At(m.started), Seen: now, Now: now,
 		Charge: m.charge.Load() != nil, Damaged: m.damage.list(), Lacks: lacking(m.data.path),
 	}
-	n.Load, n.Memory = loadAndMemory()
+	n.Load, n.Memory = m.busy.loadAndMemory()
 	if s := m.stores.Load(); s != nil {
 		n.Disks = s.disks()
 	}

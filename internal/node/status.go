@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"dos/chunk"
@@ -97,6 +98,28 @@ func loadAndMemory() (nodes.Load, nodes.Memory) {
 		slog.Debug("node: how busy the machine is", "err", err)
 	}
 	return load, memory
+}
+
+// gaugeEvery is how old a reading of a gauge may be.
+const gaugeEvery = 500 * time.Millisecond
+
+// A gauge tells how busy this machine is. Every other machine asks each second, and
+// every mount: what one of them is told is good for all who ask in the same moment.
+type gauge struct {
+	mu     sync.Mutex
+	read   time.Time // guarded by mu, as all below
+	load   nodes.Load
+	memory nodes.Memory
+}
+
+func (g *gauge) loadAndMemory() (nodes.Load, nodes.Memory) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if now := time.Now(); now.Sub(g.read) >= gaugeEvery {
+		g.load, g.memory = loadAndMemory()
+		g.read = now
+	}
+	return g.load, g.memory
 }
 
 func shards(stores []cluster.Store) (n int64) {
