@@ -29,6 +29,9 @@ func rss(t testing.TB) int64 {
 // process grows by no more than the limit and a tenth; when less is allowed it
 // shrinks at once, and what was given back is taken again.
 func TestRealMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("fills the memory several times over")
+	}
 	value := bytes.Repeat([]byte{1}, MaxValue)
 	debug.FreeOSMemory()
 	before := rss(t)

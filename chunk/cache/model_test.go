@@ -169,7 +169,11 @@ func model(t *testing.T, rnd *rand.Rand, pressed bool, settings Settings) {
 		}
 		return false
 	}
-	for step := range 30000 {
+	steps := 30000
+	if testing.Short() {
+		steps /= 5
+	}
+	for step := range steps {
 		i := rnd.IntN(len(twins))
 		w, at := twins[i], Bucket{uint64(i), twins[i].generation}
 		key := "k" + strconv.Itoa(rnd.IntN(keys))

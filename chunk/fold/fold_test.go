@@ -368,7 +368,10 @@ func TestFold(t *testing.T) {
 // A window of more pieces than one command may replace is folded in parts.
 func TestVeryManyPieces(t *testing.T) {
 	run(t, func(t *testing.T, s *files, c *stripetest.Cluster, folder *Folder) {
-		const pieces = 5_000
+		pieces := 5_000
+		if testing.Short() {
+			pieces /= 5
+		}
 		s.limit = 1024
 		for i := range pieces {
 			s.write(t, 1, int64(i)*300, random(300))

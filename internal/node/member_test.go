@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,6 +74,9 @@ func TestMemberBeginsAnew(t *testing.T) {
 				list, err := other.meta.Replica().Members()
 				if err != nil {
 					return err
+				}
+				if len(list) != len(all) {
+					return fmt.Errorf("%s knows of %d members", other.data.node, len(list))
 				}
 				for _, member := range list {
 					if member.ID == was || !member.Voter {

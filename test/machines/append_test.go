@@ -16,7 +16,11 @@ func TestAppend(t *testing.T) {
 	cluster.NeedFuse(t)
 	c := cluster.Three(t, cluster.FoundedLocal, "2+1")
 	a, b := c.Mount(t), c.Mount(t)
-	for range 20 {
+	rounds := 5
+	if *long {
+		rounds = 20
+	}
+	for range rounds {
 		appendBoth(t, a, b)
 	}
 }
