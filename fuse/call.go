@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	raw "github.com/hanwen/go-fuse/v2/fuse"
+
 	"dos/procfs"
 )
 
@@ -22,11 +24,18 @@ import (
 // would break them. Package vfs bounds how long they wait.
 type waiting struct {
 	interrupted <-chan struct{}
+	thread      uint32 // see Thread
 }
 
 func (waiting) Deadline() (time.Time, bool) { return time.Time{}, false }
 func (w waiting) Done() <-chan struct{}     { return w.interrupted }
-func (waiting) Value(any) any               { return nil }
+
+func (w waiting) Value(key any) any {
+	if key == (threadKey{}) {
+		return w.thread
+	}
+	return nil
+}
 
 func (w waiting) Err() error {
 	select {
@@ -38,9 +47,9 @@ func (w waiting) Err() error {
 }
 
 // writing is the context of a write to a special file.
-func (f *files) writing(n procfs.Node, cancel <-chan struct{}) context.Context {
+func (f *files) writing(n procfs.Node, cancel <-chan struct{}, in *raw.InHeader) context.Context {
 	if _, waits := n.(procfs.Blocker); waits {
-		return waiting{cancel}
+		return waiting{cancel, in.Pid}
 	}
-	return f.ctx
+	return f.by(in)
 }

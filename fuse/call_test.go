@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 
+	raw "github.com/hanwen/go-fuse/v2/fuse"
+
 	"dos/procfs"
 )
 
@@ -26,7 +28,7 @@ func TestWritingInterrupted(t *testing.T) {
 		{procfs.Text("text", nil), nil},
 		{blocking{}, context.Canceled},
 	} {
-		if err := f.writing(test.node, interrupted).Err(); !errors.Is(err, test.want) {
+		if err := f.writing(test.node, interrupted, &raw.InHeader{}).Err(); !errors.Is(err, test.want) {
 			t.Errorf("%T: %v, want %v", test.node, err, test.want)
 		}
 	}

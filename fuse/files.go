@@ -28,6 +28,7 @@ type files struct {
 	timeout time.Duration
 	failed  func(op string, err error)
 	log     *slog.Logger
+	fence   Fence // nil: none
 	started meta.Time
 	ending  atomic.Bool // the mount is detached: write no more
 	// dropPages has the kernel forget the pages of a node, those in dirty maps
@@ -62,6 +63,7 @@ func newFiles(ctx context.Context, cfg Config) *files {
 		timeout:       cfg.Timeout,
 		failed:        cfg.Failed,
 		locks:         cfg.Locks,
+		fence:         cfg.Fence,
 		log:           cfg.Log,
 		started:       meta.At(time.Now()),
 		writers:       make(map[meta.Ino]int),
@@ -259,7 +261,7 @@ func (f *files) SetAttr(cancel <-chan struct{}, in *raw.SetAttrIn, out *raw.Attr
 	if set := setAttr(in, meta.At(time.Now())); set == (meta.SetAttr{}) {
 		a, err = f.fs.Attr(f.ctx, ino) // the kernel sends this before a write that takes set-id bits away
 	} else {
-		a, err = f.fs.SetAttr(f.ctx, ino, set)
+		a, err = f.fs.SetAttr(f.by(&in.InHeader), ino, set)
 	}
 	if err != nil {
 		return f.nodeStatus("setattr", err)

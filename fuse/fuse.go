@@ -84,6 +84,8 @@ type Config struct {
 	Options Options
 	// Locks are the locks of files. Nil: the kernel's own.
 	Locks Locks
+	// Fence keeps some programs from changing anything; nil: none.
+	Fence Fence
 	// Timeout is how long the kernel may believe names and attributes: 1 h. It is
 	// zero where the mount is not the only client.
 	Timeout time.Duration
@@ -231,7 +233,11 @@ func connect(f *files, path string, cfg Config) (*raw.Server, error) {
 		}
 		opts.Options = list
 	}
-	server, err := newServer(f, path, opts)
+	var answers raw.RawFileSystem = f
+	if f.fence != nil {
+		answers = fenced{f}
+	}
+	server, err := newServer(answers, path, opts)
 	if err == nil {
 		f.mapsDirect = server.KernelSettings().Flags64()&raw.CAP_DIRECT_IO_ALLOW_MMAP != 0
 		f.dropPages = func(nodeid uint64) { server.InodeNotify(nodeid, 0, 0) }       // it may not know the inode any more
@@ -261,7 +267,7 @@ func connect(f *files, path string, cfg Config) (*raw.Server, error) {
 // connection: while it lived, the death of this process would not end the
 // mount, and its users would hang. go-fuse leaves the descriptor open across
 // exec when it mounts directly.
-func newServer(f *files, path string, opts *raw.MountOptions) (*raw.Server, error) {
+func newServer(f raw.RawFileSystem, path string, opts *raw.MountOptions) (*raw.Server, error) {
 	if opts.DirectMountStrict { // starts no program itself
 		syscall.ForkLock.RLock()
 		defer syscall.ForkLock.RUnlock()

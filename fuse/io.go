@@ -35,11 +35,11 @@ func (f *files) Open(cancel <-chan struct{}, in *raw.OpenIn, out *raw.OpenOut) r
 		// clear them, which O_TRUNC has no way to say.
 		flags &^= syscall.O_TRUNC
 		size := int64(0)
-		if _, err := f.fs.SetAttr(f.ctx, ino, meta.SetAttr{Size: &size, KillPriv: true}); err != nil {
+		if _, err := f.fs.SetAttr(f.by(&in.InHeader), ino, meta.SetAttr{Size: &size, KillPriv: true}); err != nil {
 			return f.nodeStatus("open", err)
 		}
 	}
-	stored, err := f.fs.Open(f.ctx, ino, int(flags))
+	stored, err := f.fs.Open(f.by(&in.InHeader), ino, int(flags))
 	if err != nil {
 		return f.nodeStatus("open", err)
 	}
@@ -77,7 +77,7 @@ func (f *files) Create(cancel <-chan struct{}, in *raw.CreateIn, name string, ou
 		return f.specialCreateOpen(cancel, in, name, out)
 	}
 	node := meta.Node{Mode: meta.TypeFile | in.Mode&^meta.TypeMask, UID: in.Uid, GID: in.Gid}
-	a, stored, err := f.fs.CreateOpen(f.ctx, f.ino(in.NodeId), name, node, int(in.Flags))
+	a, stored, err := f.fs.CreateOpen(f.by(&in.InHeader), f.ino(in.NodeId), name, node, int(in.Flags))
 	if err != nil {
 		return f.status("create", err)
 	}
@@ -95,7 +95,7 @@ func (f *files) Read(cancel <-chan struct{}, in *raw.ReadIn, buf []byte) (raw.Re
 	var n int
 	var err error
 	if h.special != nil {
-		n, err = h.special.ReadAt(waiting{cancel}, buf, int64(in.Offset))
+		n, err = h.special.ReadAt(waiting{cancel, in.Pid}, buf, int64(in.Offset))
 		if errors.Is(err, io.EOF) || n > 0 { // what was read is not lost; the next read gets the error
 			err = nil
 		}
@@ -118,12 +118,12 @@ func (f *files) Write(cancel <-chan struct{}, in *raw.WriteIn, data []byte) (uin
 	switch {
 	case h.special != nil:
 		h.special.use.wrote(in.Pid)
-		n, err = h.special.WriteAt(f.writing(h.special.node.Node, cancel), data, int64(in.Offset))
+		n, err = h.special.WriteAt(f.writing(h.special.node.Node, cancel, &in.InHeader), data, int64(in.Offset))
 	case f.ending.Load():
 		return 0, raw.Status(syscall.ENOTCONN)
 	default:
 		h.unflushed.Store(true)
-		n, err = h.stored.WriteAt(f.ctx, data, int64(in.Offset), writeFlags(in))
+		n, err = h.stored.WriteAt(f.by(&in.InHeader), data, int64(in.Offset), writeFlags(in))
 	}
 	if n > 0 { // a short write: the retry of the rest gets the error
 		return uint32(n), raw.OK
@@ -224,7 +224,7 @@ func (f *files) Fallocate(_ <-chan struct{}, in *raw.FallocateIn) raw.Status {
 		return raw.Status(syscall.ENODEV)
 	}
 	h.unflushed.Store(true)
-	return f.status("fallocate", h.stored.Allocate(f.ctx, int64(in.Offset), int64(in.Length), in.Mode))
+	return f.status("fallocate", h.stored.Allocate(f.by(&in.InHeader), int64(in.Offset), int64(in.Length), in.Mode))
 }
 
 // Lseek finds data and holes; other ways of seeking the kernel does itself.

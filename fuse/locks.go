@@ -147,9 +147,9 @@ func (f *files) GetLk(_ <-chan struct{}, in *raw.LkIn, out *raw.LkOut) raw.Statu
 
 func (f *files) SetLk(_ <-chan struct{}, in *raw.LkIn) raw.Status {
 	if isSpecial(in.NodeId) {
-		return f.specialLock(f.ctx, in, false)
+		return f.specialLock(f.by(&in.InHeader), in, false)
 	}
-	return f.setLock(in, f.ctx, f.locks.Try)
+	return f.setLock(in, f.by(&in.InHeader), f.locks.Try)
 }
 
 // SetLkw waits, and ends when its caller is interrupted: the kernel then calls
@@ -159,9 +159,9 @@ func (f *files) SetLkw(cancel <-chan struct{}, in *raw.LkIn) raw.Status {
 		return f.SetLk(cancel, in)
 	}
 	if isSpecial(in.NodeId) {
-		return f.specialLock(waiting{cancel}, in, true)
+		return f.specialLock(waiting{cancel, in.Pid}, in, true)
 	}
-	return f.setLock(in, waiting{cancel}, f.locks.Wait)
+	return f.setLock(in, waiting{cancel, in.Pid}, f.locks.Wait)
 }
 
 func (f *files) setLock(in *raw.LkIn, ctx context.Context, set func(context.Context, meta.Lock) error) raw.Status {

@@ -22,7 +22,7 @@ func (f *files) create(op string, in *raw.InHeader, name string, node meta.Node,
 		return f.enter(op, in.NodeId, name, n, out)
 	}
 	node.UID, node.GID = in.Uid, in.Gid
-	a, err := f.fs.Create(f.ctx, f.ino(in.NodeId), name, node)
+	a, err := f.fs.Create(f.by(in), f.ino(in.NodeId), name, node)
 	if err != nil {
 		return f.status(op, err)
 	}
@@ -70,7 +70,7 @@ func (f *files) Link(_ <-chan struct{}, in *raw.LinkIn, name string, out *raw.En
 	if s := f.refuse(in.NodeId, name); s != raw.OK {
 		return s
 	}
-	a, err := f.fs.Link(f.ctx, f.ino(in.Oldnodeid), f.ino(in.NodeId), name)
+	a, err := f.fs.Link(f.by(&in.InHeader), f.ino(in.Oldnodeid), f.ino(in.NodeId), name)
 	if err != nil {
 		return f.status("link", err)
 	}
@@ -93,9 +93,9 @@ func (f *files) remove(op string, in *raw.InHeader, name string, isDir bool) raw
 	case f.reserved(in.NodeId, name):
 		return raw.EBUSY // as for a mount point
 	case isDir:
-		return f.status(op, f.fs.Rmdir(f.ctx, f.ino(in.NodeId), name))
+		return f.status(op, f.fs.Rmdir(f.by(in), f.ino(in.NodeId), name))
 	}
-	return f.status(op, f.fs.Unlink(f.ctx, f.ino(in.NodeId), name))
+	return f.status(op, f.fs.Unlink(f.by(in), f.ino(in.NodeId), name))
 }
 
 func (f *files) Rename(_ <-chan struct{}, in *raw.RenameIn, name, newName string) raw.Status {
@@ -108,7 +108,7 @@ func (f *files) Rename(_ <-chan struct{}, in *raw.RenameIn, name, newName string
 	case flags&^(meta.RenameNoReplace|meta.RenameExchange) != 0:
 		return raw.Status(syscall.EINVAL)
 	}
-	return f.status("rename", f.fs.Rename(f.ctx, f.ino(in.NodeId), name, f.ino(in.Newdir), newName, flags))
+	return f.status("rename", f.fs.Rename(f.by(&in.InHeader), f.ino(in.NodeId), name, f.ino(in.Newdir), newName, flags))
 }
 
 // nodeError says which special node a request was about.

@@ -171,7 +171,7 @@ func (f *files) openNode(cancel <-chan struct{}, in *raw.InHeader, n *specialNod
 	if !ok {
 		return raw.Status(syscall.ENXIO)
 	}
-	h, err := openable.Open(waiting{cancel}, opening(in, flags))
+	h, err := openable.Open(waiting{cancel, in.Pid}, opening(in, flags))
 	if err != nil {
 		return f.status("open", err)
 	}

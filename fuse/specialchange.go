@@ -36,7 +36,7 @@ func (f *files) specialSetAttr(cancel <-chan struct{}, in *raw.SetAttrIn, out *r
 func (f *files) specialTruncate(cancel <-chan struct{}, in *raw.SetAttrIn, size int64) error {
 	if fh, ok := in.GetFh(); ok {
 		if o, ok := f.open.get(fh); ok && o.special != nil {
-			return truncate(waiting{cancel}, o.special.Handle, size)
+			return truncate(waiting{cancel, in.Pid}, o.special.Handle, size)
 		}
 	}
 	n, err := f.node(in.NodeId)
@@ -48,13 +48,13 @@ func (f *files) specialTruncate(cancel <-chan struct{}, in *raw.SetAttrIn, size 
 		return meta.Invalid
 	}
 	if _, ok := n.Node.(procfs.Truncatable); !ok {
-		return truncate(waiting{cancel}, nil, size)
+		return truncate(waiting{cancel, in.Pid}, nil, size)
 	}
-	h, err := openable.Open(waiting{cancel}, procfs.Open{Write: true, Caller: caller(&in.InHeader)})
+	h, err := openable.Open(waiting{cancel, in.Pid}, procfs.Open{Write: true, Caller: caller(&in.InHeader)})
 	if err != nil {
 		return err
 	}
-	err = truncate(waiting{cancel}, h, size)
+	err = truncate(waiting{cancel, in.Pid}, h, size)
 	ctx, done := context.WithTimeout(f.ctx, closeTime)
 	defer done()
 	if flusher, ok := h.(procfs.Flusher); ok && err == nil {
@@ -102,7 +102,7 @@ func (f *files) specialSet(in *raw.SetAttrIn) error {
 	if !ok {
 		return meta.Fixed
 	}
-	return f.settled(n, func() error { return s.Set(f.ctx, change, caller(&in.InHeader)) })
+	return f.settled(n, func() error { return s.Set(f.by(&in.InHeader), change, caller(&in.InHeader)) })
 }
 
 // settled has change change a node. If it does not exist yet, it is made of what was
@@ -137,7 +137,7 @@ func (f *files) specialCreate(in *raw.InHeader, name string, mode uint32) (procf
 	if !ok {
 		return nil, fixed("creating", name)
 	}
-	return c.Create(f.ctx, name, mode, caller(in))
+	return c.Create(f.by(in), name, mode, caller(in))
 }
 
 func (f *files) specialCreateOpen(cancel <-chan struct{}, in *raw.CreateIn, name string, out *raw.CreateOut) raw.Status {
@@ -149,7 +149,7 @@ func (f *files) specialCreateOpen(cancel <-chan struct{}, in *raw.CreateIn, name
 	if m, ok := n.Node.(procfs.Maker); ok {
 		how := opening(&in.InHeader, in.Flags)
 		how.Create, how.Exclusive = true, in.Flags&syscall.O_EXCL != 0
-		made, h, err := m.Make(f.ctx, name, mode, how)
+		made, h, err := m.Make(f.by(&in.InHeader), name, mode, how)
 		if err != nil {
 			return f.status("create", err)
 		}
@@ -193,7 +193,7 @@ func (f *files) specialRemove(in *raw.InHeader, name string) error {
 	if !ok {
 		return fixed("removing", name)
 	}
-	return r.Remove(f.ctx, name, caller(in))
+	return r.Remove(f.by(in), name, caller(in))
 }
 
 // specialRename renames where one of the two directories at least is special. What
@@ -227,5 +227,5 @@ func (f *files) specialRename(in *raw.RenameIn, name, newName string) error {
 	if err != nil {
 		return err
 	}
-	return r.Rename(f.ctx, name, to.Node, newName, in.Flags&uint32(meta.RenameNoReplace) != 0, caller(&in.InHeader))
+	return r.Rename(f.by(&in.InHeader), name, to.Node, newName, in.Flags&uint32(meta.RenameNoReplace) != 0, caller(&in.InHeader))
 }

@@ -68,9 +68,13 @@ func (f *files) specialFlush(o *specialOpen, in *raw.FlushIn) raw.Status {
 	if !ok {
 		return raw.OK
 	}
-	ctx, cancel := context.WithTimeout(f.ctx, closeTime)
+	ctx, cancel := context.WithTimeout(f.by(&in.InHeader), closeTime)
 	defer cancel()
-	return f.status("close", flusher.Flush(ctx, o.use.closer(in.Pid)))
+	by := o.use.closer(in.Pid)
+	if f.fence != nil && f.fence.Refuses(in.Pid) != nil {
+		by.Killed = true // as it should have been
+	}
+	return f.status("close", flusher.Flush(ctx, by))
 }
 
 // specialRelease closes a handle. The program's close(2) returned before, so

@@ -84,7 +84,7 @@ func (f *files) specialSetXattr(in *raw.InHeader, name string, val *string) erro
 	if !ok {
 		return meta.Unsupported
 	}
-	return f.settled(n, func() error { return a.SetXattr(f.ctx, short, val, caller(in)) })
+	return f.settled(n, func() error { return a.SetXattr(f.by(in), short, val, caller(in)) })
 }
 
 // condition makes what the caller is writing depend on a version, if the node has

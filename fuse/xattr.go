@@ -102,7 +102,7 @@ func (f *files) SetXAttr(_ <-chan struct{}, in *raw.SetXAttrIn, name string, dat
 		return raw.Status(syscall.E2BIG)
 	}
 	ino := f.ino(in.NodeId)
-	err := f.fs.SetXattr(f.ctx, ino, name, append([]byte(nil), data...), in.Flags)
+	err := f.fs.SetXattr(f.by(&in.InHeader), ino, name, append([]byte(nil), data...), in.Flags)
 	if name == capability {
 		f.bare.forget(ino) // also after an error: the outcome may be unknown
 	}
@@ -119,7 +119,7 @@ func (f *files) RemoveXAttr(_ <-chan struct{}, in *raw.InHeader, name string) ra
 	case !keepable(name):
 		return raw.ENOTSUP
 	}
-	return f.status("removexattr", f.fs.RemoveXattr(f.ctx, f.ino(in.NodeId), name))
+	return f.status("removexattr", f.fs.RemoveXattr(f.by(in), f.ino(in.NodeId), name))
 }
 
 // bareness remembers inodes that are known to have no security.capability:

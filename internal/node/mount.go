@@ -160,13 +160,14 @@ type front struct {
 	mounted  func(string)       // called once the mount is usable, with its path
 	served   func(*fuse.Server) // called before that with what serves it; optional
 	runner   *runnerConfig      // of the machine's tasks; nil: none run here
+	fence    fuse.Fence         // of these; nil: what runs here is dead before it runs elsewhere
 	last     cluster.LastError
 }
 
 // serve mounts, and returns when the mount is gone: when ctx ends, what it
 // stands on (running) does, or somebody unmounts it.
 func (f *front) serve(ctx, running context.Context, c MountConfig) error {
-	cfg := fuse.Config{MountPoint: c.MountPoint, FS: f.tree, Locks: f.locks, Options: c.Options, Failed: f.last.Record}
+	cfg := fuse.Config{MountPoint: c.MountPoint, FS: f.tree, Locks: f.locks, Fence: f.fence, Options: c.Options, Failed: f.last.Record}
 	if c.Subtree != "" {
 		root, err := directory(ctx, f.tree, c.Subtree)
 		if err != nil {

@@ -133,6 +133,11 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 	if err != nil {
 		return err
 	}
+	var apart fence
+	if c.runner != nil {
+		apart.data = c.runner.Data
+		here.Admit(apart.admits)
+	}
 	path, err := stripe.New(stripe.Config{Cluster: machines, IDs: client.Session{Caller: here}, Disk: machines.Disk, Changed: machines.Changed})
 	if err != nil {
 		return err
@@ -173,7 +178,9 @@ func mountThrough(ctx, running context.Context, c MountConfig, service *metaServ
 			office: sees, remove: sees.Remove, refresh: machines.Refresh,
 		},
 	}
-	f.runner = c.runner
+	if f.runner = c.runner; f.runner != nil {
+		f.fence = &apart
+	}
 	err = f.serve(ctx, above, c)
 	stopTree()
 	err = errors.Join(err, <-done) // what was written is stored by now

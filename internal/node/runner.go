@@ -22,6 +22,7 @@ import (
 	"dos/internal/trust"
 	"dos/meta"
 	"dos/meta/client"
+	"dos/meta/session"
 	"dos/meta/task"
 )
 
@@ -34,6 +35,7 @@ import (
 //	run/log          what runners said
 //	run/KEY/lock     flock(2) while it runs: "process 1234"; it is changed every second: a beat
 //	run/KEY/session  the number of its session
+//	run/KEY/hour     until when that is certainly not over (fence), while it lasts
 //	run/KEY/lacks    what it has no cgroups for (package run), and why; empty if it has all
 //	run/KEY/*.task   of package run: what runs
 //
@@ -297,7 +299,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 func (r *runner) session(ctx context.Context, sender client.Sender) error {
 	var visit *client.Visit
 	err := insist(ctx, "opening a session for tasks", func(ctx context.Context) (err error) {
-		visit, err = client.NewVisit(ctx, sender, "runner", r.cfg.Offer.Node)
+		visit, err = client.NewVisit(ctx, sender, session.Runner, r.cfg.Offer.Node)
 		return err
 	})
 	if err != nil || visit == nil {
@@ -307,19 +309,28 @@ func (r *runner) session(ctx context.Context, sender client.Sender) error {
 		slog.Warn("runner: if it is killed its tasks will wait", "err", err)
 	}
 	r.endOld(ctx, sender)
+	defer leave(ctx, visit)
+	until, err := beginHour(r.cfg.dir(), visit.Left)
+	if err != nil {
+		return fmt.Errorf("the hour until which tasks may run: %w", err)
+	}
 	a := agent.New(agent.Config{
 		Offer: r.cfg.Offer, Mount: r.cfg.Mount, Host: r.host, Tasks: client.Tasks{Caller: visit},
 		Session: visit.Session(), Left: visit.Left, Key: fmt.Sprintf("%s.%d", keyOf(r.cfg.dir()), visit.Session()),
 	})
 	if !r.now.begin(a) {
-		return nil
+		return until.end()
 	}
 	defer r.now.begin(nil)
 	keep, stop := context.WithCancel(context.WithoutCancel(ctx))
-	kept := make(chan error, 1)
+	kept, told := make(chan error, 1), make(chan struct{})
 	work, give := context.WithCancelCause(ctx)
 	go func() { // ends with stop, below
 		kept <- visit.Run(keep, func() { give(meta.Expired) })
+	}()
+	go func() { // likewise
+		until.run(keep)
+		close(told)
 	}()
 	err = a.Run(work)
 	if cause := context.Cause(work); err == nil && errors.Is(cause, meta.Expired) {
@@ -328,12 +339,20 @@ func (r *runner) session(ctx context.Context, sender client.Sender) error {
 	give(nil)
 	stop()
 	<-kept
-	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), partWait)
-	defer cancel()
-	if e := visit.End(leave); e != nil && err == nil {
-		slog.Warn("runner: the session is left to end by itself", "err", e)
+	<-told
+	if e := until.end(); e != nil {
+		slog.Warn("runner: the hour of a session that has ended stays", "err", e)
 	}
 	return err
+}
+
+// leave ends a session in which nothing runs.
+func leave(ctx context.Context, visit *client.Visit) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), partWait)
+	defer cancel()
+	if err := visit.End(ctx); err != nil {
+		slog.Warn("runner: the session is left to end by itself", "err", err)
+	}
 }
 
 // endOld ends the sessions of runners that were killed, so that what they ran need

@@ -123,6 +123,40 @@ func TestBothKilled(t *testing.T) {
 	})
 }
 
+// What a host has started, and it itself, is known as its own by others, also when it and the shim are
+// killed. Nobody else is.
+func TestOwns(t *testing.T) {
+	eachFault(t, func(t *testing.T, s separate, pids []int) {
+		shim, host := s.shim(t, "f1"), s.Process.Pid
+		for what, pid := range map[string]int{"its first process": pids[0], "what got away": pids[1], "the shim": shim, "the host": host, "who is gone": 1 << 22} {
+			if !Owns(s.dir, host, pid) {
+				t.Errorf("%s, process %d, is not its own", what, pid)
+			}
+		}
+		for what, pid := range map[string]int{"this process": os.Getpid(), "a thread of it": syscall.Gettid(), "the first of all": 1} {
+			if Owns(s.dir, host, pid) {
+				t.Errorf("%s is its own", what)
+			}
+		}
+		if Owns(t.TempDir(), 0, pids[0]) || Owns(filepath.Join(s.dir, "none"), 0, pids[0]) {
+			t.Error("it is of a host that is none")
+		}
+		s.Process.Signal(syscall.SIGSTOP)
+		if err := syscall.Kill(shim, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		s.Process.Kill()
+		for range 100 {
+			if !Owns(s.dir, host, pids[1]) {
+				t.Fatal("what is left is nobody's")
+			}
+		}
+		if Owns(s.dir, host, os.Getpid()) {
+			t.Error("now this process is its own")
+		}
+	})
+}
+
 // What stood still in its group when both died is killed by the next host.
 func TestFrozenLeft(t *testing.T) {
 	s, pids := fault(t, false)

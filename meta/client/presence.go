@@ -53,6 +53,7 @@ type Presence struct {
 	open   session.Open
 	log    *slog.Logger
 	clock  func() time.Duration
+	admit  func(context.Context) error
 
 	mu      sync.Mutex
 	now     stay          // guarded by mu
@@ -78,6 +79,18 @@ func NewPresence(ctx context.Context, s Sender, name, node string) (*Presence, e
 }
 
 func short(text string) string { return text[:min(len(text), session.TextMax)] }
+
+// Admit has admit asked before what is done in a context is done in a session, and after
+// it has waited for one: whom it refuses does nothing. It is called before p is used.
+func (p *Presence) Admit(admit func(context.Context) error) { p.admit = admit }
+
+// admits asks it. The session that the caller goes on with was the one of the moment before.
+func (p *Presence) admits(ctx context.Context) error {
+	if p.admit == nil {
+		return nil
+	}
+	return p.admit(ctx)
+}
 
 // begin opens a session.
 func (p *Presence) begin(ctx context.Context) error {
@@ -135,6 +148,9 @@ func (p *Presence) Session() meta.SessionID {
 // Call is Caller's.
 func (p *Presence) Call(ctx context.Context, op state.Op, req, resp any) error {
 	now, _ := p.current()
+	if err := p.admits(ctx); err != nil {
+		return err
+	}
 	err := now.remote.Call(ctx, op, req, resp)
 	if errors.Is(err, meta.Expired) {
 		now.keeper.Look()
@@ -148,14 +164,14 @@ func (p *Presence) Call(ctx context.Context, op state.Op, req, resp any) error {
 func (p *Presence) Trust(ctx context.Context) error {
 	now, changed := p.current()
 	if now.keeper.Valid() {
-		return nil
+		return p.admits(ctx)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, Patience, errPatience)
 	defer cancel()
 	for {
 		renewed := now.keeper.listen()
 		if now.keeper.Valid() {
-			return nil
+			return p.admits(ctx)
 		}
 		select {
 		case <-renewed:

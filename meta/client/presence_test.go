@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -238,4 +239,86 @@ func TestPresenceName(t *testing.T) {
 	if err != nil || len(p.open.Name) != session.TextMax || len(p.open.Node) != session.TextMax {
 		t.Errorf("%v; a name of %d bytes", err, len(p.open.Name))
 	}
+}
+
+// Whoever is not admitted any more by the time that there is a session again does nothing in it;
+// what he asks is sent in no later session than the one that he was admitted to.
+func TestPresenceAdmit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &service{ended: make(map[meta.SessionID]bool), said: make(map[meta.SessionID]int)}
+		start := time.Now()
+		p := &Presence{
+			sender: s, open: session.Open{Name: "test", TTL: SessionTTL, Files: true},
+			log: slog.New(slog.DiscardHandler), clock: func() time.Duration { return time.Since(start) },
+		}
+		if err := p.begin(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		type key struct{}
+		var over atomic.Bool
+		var first func() // done when somebody is about to be admitted
+		p.Admit(func(ctx context.Context) error {
+			if first != nil {
+				do := first
+				first = nil
+				do()
+			}
+			if ctx.Value(key{}) != nil && over.Load() {
+				return meta.Fenced
+			}
+			return nil
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- p.Run(ctx, &user{p: p, recalled: make(map[meta.Ino]int)}) }()
+		old := context.WithValue(ctx, key{}, true)
+		ask := func(ctx context.Context) error { return p.Take(ctx, 9, false) }
+		for _, each := range []context.Context{ctx, old} {
+			if err := errors.Join(p.Trust(each), ask(each)); err != nil {
+				t.Fatal(err)
+			}
+		}
+
+		// The session ends while two wait for it.
+		s.set(func() { s.away = true })
+		time.Sleep(SessionTTL)
+		waits := func(ctx context.Context) chan error {
+			done := make(chan error, 1)
+			go func() { done <- p.Trust(ctx) }()
+			return done
+		}
+		his, others := waits(old), waits(ctx)
+		time.Sleep(time.Second)
+		over.Store(true)
+		s.set(func() { s.away, s.ended[1] = false, true })
+		if err := <-his; !errors.Is(err, meta.Fenced) {
+			t.Errorf("who is not admitted any more: %v, want %v", err, meta.Fenced)
+		}
+		if err := <-others; err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(p.Trust(old), ask(old)); !errors.Is(err, meta.Fenced) {
+			t.Errorf("in the next session: %v, want %v", err, meta.Fenced)
+		}
+		if err := ask(ctx); err != nil {
+			t.Error(err)
+		}
+
+		// It ends between his admission and what he sends.
+		over.Store(false)
+		now := p.Session()
+		first = func() {
+			s.set(func() { s.ended[now] = true })
+			if err := p.begin(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := ask(old); !errors.Is(err, meta.Expired) || p.Session() == now {
+			t.Errorf("it is sent in session %d, which follows %d: %v, want %v", p.Session(), now, err, meta.Expired)
+		}
+		cancel()
+		if err := <-ran; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
 }

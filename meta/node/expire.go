@@ -120,7 +120,8 @@ func (n *Node) overdue() []meta.SessionID {
 		e.heard, e.term, e.since = make(map[meta.SessionID]time.Duration), term, now
 	}
 	e.last = now
-	var over []meta.SessionID
+	var late []session.Info
+	quiet := make(map[string]bool) // peers with a session that opens files and may be over soon
 	there := make(map[meta.SessionID]bool)
 	err := n.eachSession(func(s session.Info) {
 		if s.TTL == 0 || s.Ending {
@@ -130,8 +131,12 @@ func (n *Node) overdue() []meta.SessionID {
 		if _, seen := e.heard[s.ID]; !seen {
 			e.heard[s.ID] = now
 		}
-		if now-max(e.heard[s.ID], e.since) > s.TTL {
-			over = append(over, s.ID)
+		silence := now - max(e.heard[s.ID], e.since)
+		if silence > s.TTL {
+			late = append(late, s)
+		}
+		if s.Files && silence > s.TTL/2 {
+			quiet[s.Peer] = true
 		}
 	})
 	if err != nil {
@@ -143,6 +148,12 @@ func (n *Node) overdue() []meta.SessionID {
 	for id := range e.heard {
 		if !there[id] {
 			delete(e.heard, id)
+		}
+	}
+	var over []meta.SessionID
+	for _, s := range late {
+		if s.Name != session.Runner || !quiet[s.Peer] {
+			over = append(over, s.ID)
 		}
 	}
 	return over

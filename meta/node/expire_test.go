@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -79,6 +80,61 @@ func TestExpire(t *testing.T) {
 			t.Errorf("a time to live of %v: %v", ttl, err)
 		}
 	}
+}
+
+// What a machine runs tasks in ends after what these may have asked for things in: a mount of that
+// machine that is not heard of either. It does not wait for one that is.
+func TestExpireRunner(t *testing.T) {
+	n := open(t, t.TempDir())
+	defer n.Close()
+	var clock atomic.Int64
+	n.clock = func() time.Duration { return time.Duration(clock.Load()) }
+	begin := func(name, peer string, files bool) meta.SessionID {
+		t.Helper()
+		var info session.Info
+		if err := n.Call(t.Context(), session.OpOpen, session.Open{Name: name, Peer: peer, TTL: 10 * time.Second, Files: files}, &info); err != nil {
+			t.Fatal(err)
+		}
+		return info.ID
+	}
+	renew := func(list ...meta.SessionID) {
+		t.Helper()
+		for _, id := range list {
+			if err := n.Call(t.Context(), session.OpRenew, session.Ask{ID: id}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	pass := func(d time.Duration, want ...meta.SessionID) {
+		t.Helper()
+		var over []meta.SessionID
+		for range d / expireEvery {
+			clock.Add(int64(expireEvery))
+			over = n.overdue()
+		}
+		if !slices.Equal(over, want) {
+			t.Fatalf("after %v over are %v, want %v", time.Duration(clock.Load()), over, want)
+		}
+	}
+	cut, cutMount := begin(session.Runner, "node/a", false), begin("mount", "node/a", true)
+	hangs, itsMount := begin(session.Runner, "node/b", false), begin("mount", "node/b", true)
+	other := begin("lock", "node/a", false)
+	n.overdue()
+	pass(4 * time.Second)
+	renew(cutMount, itsMount)
+	pass(4 * time.Second)
+	renew(itsMount)
+	pass(3*time.Second, hangs, other) // after 11 s, cutMount was heard of 7 s ago
+	for _, id := range []meta.SessionID{hangs, other} {
+		if err := (client.Session{Caller: n}).End(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pass(3*time.Second+expireEvery, cutMount)
+	if err := (client.Session{Caller: n}).End(t.Context(), cutMount); err != nil {
+		t.Fatal(err)
+	}
+	pass(expireEvery, cut)
 }
 
 // A member that runs ends what is not renewed.

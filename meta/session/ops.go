@@ -43,6 +43,11 @@ const (
 	IDsMax = 4096
 )
 
+// Runner is the name of a session in which a machine runs tasks. Until it ends these are not
+// run elsewhere, so by time it ends only after those that open files for the same Peer and
+// were not heard of for as long: nothing that the tasks did through them happens then any more.
+const Runner = "runner"
+
 // Open begins a session. The command itself carries session 0.
 type Open struct {
 	Name string `cbor:"1,keyasint,omitempty"` // what it is, for people: "mount /dos"

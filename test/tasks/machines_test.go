@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -75,14 +76,19 @@ func TestRestarted(t *testing.T) {
 	finish(t, task, dir, 1)
 }
 
-// The task of a machine that is cut off is over there by the time that another has it.
+// The task of a machine that is cut off is over there by the time that another has it. What it
+// has asked its mount for, and was not answered, does not happen when that is heard of again.
 func TestCut(t *testing.T) {
 	c, points := three(t)
 	dir := cluster.Dir(t)
-	task := submit(t, points["a"], script(dir))
+	task := submit(t, points["a"], "(while :; do echo $DOS_ATTEMPT >>$DOS_MOUNT/said; sleep 0.01; done) &\n"+script(dir))
 	first := process(t, dir, 1)
 	its, other := running(t, c, points, task)
 	task = filepath.Join(points[other.Name], "tasks", filepath.Base(task))
+	said := filepath.Join(points[other.Name], "said")
+	awaitText(t, said, "1\n", soon)
+	session := filepath.Join(points[its.Name], "cluster", "self", "session")
+	before := read(session)
 	its.Cut(t)
 	process(t, dir, 2)
 	if lives(first) {
@@ -91,8 +97,25 @@ func TestCut(t *testing.T) {
 	if again, _ := running(t, c, points, task); again == its {
 		t.Errorf("it runs on %s again, which is cut off", its.Name)
 	}
+	awaitText(t, said, "\n2\n", 2*soon)
 	its.Heal(t)
+	awaitNewSession(t, session, before)
+	awaitText(t, filepath.Join(points[its.Name], "said"), "\n2\n", soon) // it can be read there, and what waited has gone on
 	finish(t, task, dir, 2)
+	if _, rest, _ := strings.Cut(read(said), "\n2\n"); strings.Contains("\n"+rest, "\n1\n") {
+		t.Errorf("the first attempt writes after the second: %q", rest)
+	}
+}
+
+// awaitNewSession waits until a mount has another session than before.
+func awaitNewSession(t *testing.T, file, before string) {
+	t.Helper()
+	cluster.Await(t, 2*soon, func() error {
+		if now := read(file); now == "" || now == before {
+			return fmt.Errorf("the mount has session %q, and had %q", now, before)
+		}
+		return nil
+	})
 }
 
 // The task of a machine that is gone runs again elsewhere.

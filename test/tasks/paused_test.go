@@ -15,13 +15,16 @@ import (
 )
 
 // The task of a machine that stands still, whole, runs elsewhere meanwhile. When the machine
-// goes on its attempt ends at once, and nothing that it does then comes into the tree.
+// goes on its attempt ends at once, and nothing that it does then comes into the tree, also
+// where those go on last who are to kill it.
 func TestPaused(t *testing.T) {
 	c, points := three(t)
 	dir := cluster.Dir(t)
 	task := submit(t, points["a"], fmt.Sprintf(`trap '' TERM
 while ! test -e %[1]s/go; do
-	echo $DOS_ATTEMPT; echo $DOS_ATTEMPT >>$DOS_MOUNT/said; echo $DOS_ATTEMPT $(date +%%s%%N) >>%[1]s/beats
+	echo $DOS_ATTEMPT; done=no
+	echo $DOS_ATTEMPT 2>/dev/null >>$DOS_MOUNT/said && done=yes
+	echo $DOS_ATTEMPT $(date +%%s%%N) $done >>%[1]s/beats
 	sleep 0.02
 done`, dir))
 	beats := filepath.Join(dir, "beats")
@@ -32,12 +35,17 @@ done`, dir))
 	awaitText(t, said, "1\n", soon)
 
 	roots := []int{its.PID(), runner(t, its.Data)}
-	goOn := func() {
-		for _, pid := range slices.Backward(append(roots, underneath(roots)...)) { // who is to kill comes after who is to die
+	goOn := func(killersToo bool) {
+		for _, pid := range append(roots, underneath(roots)...) {
+			if name := read(fmt.Sprintf("/proc/%d/cmdline", pid)); !killersToo && (strings.HasPrefix(name, "dos-runner") || strings.HasPrefix(name, "dos-shim")) {
+				continue
+			}
 			_ = syscall.Kill(pid, syscall.SIGCONT) // or it has ended
 		}
 	}
-	t.Cleanup(goOn)
+	t.Cleanup(func() { goOn(true) })
+	session := filepath.Join(points[its.Name], "cluster", "self", "session")
+	before := read(session)
 	var stopped []int
 	for { // until nobody is left who could start another
 		all := append(slices.Clone(roots), underneath(roots)...)
@@ -55,8 +63,24 @@ done`, dir))
 	if again, _ := running(t, c, points, task); again == its {
 		t.Fatalf("it runs on %s again, which stands still", its.Name)
 	}
+	goOn(false)
+	awaitNewSession(t, session, before) // in which the mount would do what anybody asks for
+	tried := strings.Count("\n"+read(beats), "\n1 ") + 20
+	cluster.Await(t, 2*soon, func() error {
+		if n := strings.Count("\n"+read(beats), "\n1 "); n < tried {
+			return fmt.Errorf("the first attempt has tried %d times, of %d", n, tried)
+		}
+		return nil
+	})
+	if _, rest, _ := strings.Cut(read(beats), "\n2 "); strings.Contains(rest, "\n1 ") {
+		for line := range strings.Lines(rest) {
+			if strings.HasPrefix(line, "1 ") && strings.HasSuffix(line, "yes\n") {
+				t.Fatalf("the first attempt writes after the second has begun: %q", line)
+			}
+		}
+	}
 	began := time.Now()
-	goOn()
+	goOn(true)
 	cluster.Await(t, soon, func() error {
 		for _, pid := range stopped {
 			if !slices.Contains(roots, pid) && lives(pid) && strings.Contains(read(fmt.Sprintf("/proc/%d/environ", pid)), "DOS_ATTEMPT=1\x00") {
@@ -68,7 +92,8 @@ done`, dir))
 	after := time.Duration(0) // the first attempt ran on
 	for line := range strings.Lines(read(beats)) {
 		if at, ok := strings.CutPrefix(line, "1 "); ok {
-			ns, err := strconv.ParseInt(strings.TrimSpace(at), 10, 64)
+			at, _, _ := strings.Cut(at, " ")
+			ns, err := strconv.ParseInt(at, 10, 64)
 			if err != nil {
 				t.Fatalf("%q: %v", line, err)
 			}
