@@ -12,7 +12,6 @@ import (
 	entries "dos/chunk/cache"
 	"dos/internal/cache"
 	"dos/meta"
-	"dos/meta/client"
 	"dos/meta/members"
 	metamemory "dos/meta/memory"
 )
@@ -37,7 +36,7 @@ type caching struct {
 	*cache.Holder
 	entries *entries.Cache
 	queues  *metamemory.Holder
-	known   *lastMap
+	known   func(context.Context) (members.Map, error)
 	dir     string // of the disk tier
 	disk    chan struct{}
 	// memory is the machine's: all, and what could be had of it, in bytes; 0: unknown.
@@ -45,13 +44,13 @@ type caching struct {
 }
 
 // newCaching returns one without entries. c lacks what is of this machine's memory.
-func newCaching(dir string, c cache.Config, queues *metamemory.Holder, all client.Members) (*caching, error) {
+func newCaching(dir string, c cache.Config, queues *metamemory.Holder, known func(context.Context) (members.Map, error)) (*caching, error) {
 	held, err := entries.New(entries.Config{Limit: cacheMemory})
 	if err != nil {
 		return nil, err
 	}
 	here := &caching{
-		entries: held, queues: queues, known: &lastMap{members: all}, dir: dir, disk: make(chan struct{}),
+		entries: held, queues: queues, known: known, dir: dir, disk: make(chan struct{}),
 		memory: func() (int64, int64) {
 			_, memory := loadAndMemory()
 			return memory.Total, memory.Available
@@ -101,7 +100,7 @@ func (c *caching) keepBalance(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if now, err := c.known.get(ctx); err == nil {
+		if now, err := c.known(ctx); err == nil {
 			if n, err := meta.ParseSize(now.Setting(members.CacheMemory)); err == nil {
 				allowed = n
 			}

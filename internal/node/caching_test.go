@@ -5,7 +5,6 @@ import (
 
 	entries "dos/chunk/cache"
 	"dos/internal/cache"
-	"dos/meta/client"
 	metamemory "dos/meta/memory"
 )
 
@@ -14,7 +13,7 @@ import (
 func TestBalance(t *testing.T) {
 	const mib = 1 << 20
 	queues := metamemory.New(metamemory.Config{})
-	c, err := newCaching(t.TempDir(), cache.Config{}, queues, client.Members{})
+	c, err := newCaching(t.TempDir(), cache.Config{}, queues, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"dos/meta"
 	truth "dos/meta/cache"
 	"dos/meta/client"
+	"dos/meta/members"
 	metamemory "dos/meta/memory"
 	"dos/meta/queue"
 	metarpc "dos/meta/rpc"
@@ -84,7 +85,7 @@ func (m *Machine) holdOnce(ctx context.Context) error {
 	})
 	c, err := newCaching(filepath.Join(m.data.path, "cache"), cache.Config{
 		Session: info.ID, Node: m.data.node, Addr: m.cfg.Listen, Meta: caller, Valid: keeper.Valid, Lines: m.holders,
-	}, h, m.members())
+	}, h, func(context.Context) (members.Map, error) { return m.fleet.Map(), nil })
 	if err != nil {
 		return err
 	}
@@ -180,7 +181,7 @@ func (e *Embedded) holdAll(id meta.SessionID) (err error) {
 	e.holding.now.Store(queues)
 	e.caching, err = newCaching(filepath.Join(e.data.path, "cache"), cache.Config{
 		Session: id, Node: nodeName, Addr: "-", Meta: e.meta.Session(id), Valid: always,
-	}, queues, client.Members{Caller: e.meta})
+	}, queues, (&lastMap{members: client.Members{Caller: e.meta}}).get)
 	if err == nil {
 		e.holding.entries.Store(e.caching.Holder)
 	}
