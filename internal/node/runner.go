@@ -40,8 +40,9 @@ import (
 //	run/KEY/*.task   of package run: what runs
 //
 // It is told by signals: HUP to claim no more and end with its last task, USR1
-// to end if it has no task, TERM to kill its tasks and end. With no task, and nothing running on the
-// data directory, it ends by itself.
+// to end if it has no task, TERM to kill its tasks and end. With nothing running on the
+// data directory it ends by itself when it has no task, or its session may be over: so it
+// does where the machine was turned out.
 
 // runnerName is by what name this program is started to be a runner, see Started.
 const runnerName = "dos-runner"
@@ -222,7 +223,7 @@ type runner struct {
 	old  []meta.SessionID // of runners before it, of which nothing runs any more
 }
 
-// orphanWait is how long a runner without tasks waits for its machine to be started again.
+// orphanWait is how long a runner of which nothing runs waits for its machine to be started again.
 const orphanWait = 5 * time.Second
 
 // obey does what signals say, and ends the runner when nobody needs it.
@@ -250,7 +251,7 @@ func (r *runner) obey(ctx context.Context, signals <-chan os.Signal) error {
 			}
 			if admin.Reachable(filepath.Join(r.cfg.Data, "sock")) == nil {
 				seen = boottime.Now()
-			} else if boottime.Now()-seen > orphanWait && r.now.tasks() == 0 {
+			} else if boottime.Now()-seen > orphanWait && r.now.idle() {
 				return errLeaves
 			}
 		}
@@ -318,10 +319,10 @@ func (r *runner) session(ctx context.Context, sender client.Sender) error {
 		Offer: r.cfg.Offer, Mount: r.cfg.Mount, Host: r.host, Tasks: client.Tasks{Caller: visit},
 		Session: visit.Session(), Left: visit.Left, Key: fmt.Sprintf("%s.%d", keyOf(r.cfg.dir()), visit.Session()),
 	})
-	if !r.now.begin(a) {
+	if !r.now.begin(a, visit.Left) {
 		return until.end()
 	}
-	defer r.now.begin(nil)
+	defer r.now.begin(nil, nil)
 	keep, stop := context.WithCancel(context.WithoutCancel(ctx))
 	kept, told := make(chan error, 1), make(chan struct{})
 	work, give := context.WithCancelCause(ctx)
