@@ -170,8 +170,10 @@ func (c *Client) Close() {
 	}
 }
 
+// conn returns the connections in turn. The first call makes the first one, which
+// tells Bulk whether the peer is there.
 func (c *Client) conn() *grpc.ClientConn {
-	return c.conns[c.next.Add(1)%uint32(len(c.conns))]
+	return c.conns[(c.next.Add(1)-1)%uint32(len(c.conns))]
 }
 
 // Call sends req, whose payload it gives away, and fills resp, which the caller must free.
