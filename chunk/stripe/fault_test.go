@@ -214,8 +214,8 @@ func TestReadFaults(t *testing.T) {
 		{"fails", func(s *stripetest.Store, id chunk.ID) { s.Fail(errBoom) }, false, 0},
 		{"lost", func(s *stripetest.Store, id chunk.ID) { s.Lose() }, true, 0},
 		{"corrupt", func(s *stripetest.Store, id chunk.ID) { s.Corrupt(id) }, true, 0},
-		{"hangs", func(s *stripetest.Store, id chunk.ID) { s.Hang(false) }, false, DefaultHedge},
-		{"slow", func(s *stripetest.Store, id chunk.ID) { s.Slow(time.Second) }, false, DefaultHedge},
+		{"hangs", func(s *stripetest.Store, id chunk.ID) { s.Hang(false) }, false, unknown * DefaultHedge},
+		{"slow", func(s *stripetest.Store, id chunk.ID) { s.Slow(time.Second) }, false, unknown * DefaultHedge},
 	} {
 		for _, n := range []int{10_000, 1 << 20} {
 			for count := range 4 { // shards hit: 0 to 3
@@ -363,6 +363,9 @@ func TestHungStoreIsPassedOver(t *testing.T) {
 func TestPace(t *testing.T) {
 	var p pace
 	p.init(3*time.Millisecond, time.Second)
+	if d := p.delay(); d != 30*time.Millisecond {
+		t.Errorf("delay before the first read = %v, want 30ms", d)
+	}
 	for range 1000 {
 		p.took(10 * time.Microsecond)
 	}

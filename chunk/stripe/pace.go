@@ -17,6 +17,9 @@ const (
 	// hedgeSave bounds what reads may save up, so that a store that becomes
 	// slow after a quiet hour is not answered with a storm.
 	hedgeSave = 16 * hedgeCost
+	// unknown is how many times the least wait before a hedge is waited while it is
+	// not known how long reads take here: the first ones open connections and files.
+	unknown = 10
 )
 
 // A pace knows how long reads take and how many may be hedged.
@@ -30,7 +33,7 @@ type pace struct {
 
 func (p *pace) init(least, most time.Duration) {
 	p.min, p.max = least, max(least, most)
-	p.wait.Store(int64(least))
+	p.wait.Store(int64(min(unknown*least, p.max)))
 	p.credit.Store(hedgeSave)
 }
 
