@@ -145,6 +145,27 @@ func (b *bench) verify(ctx context.Context, t target, s size) (err error) {
 	return nil
 }
 
+// A server is a target that goes on while it is not mounted.
+type server interface {
+	unmount() error
+	mount(ctx context.Context) (dir string, err error)
+}
+
+// remount mounts a target again, with the kernel's caches empty.
+func remount(ctx context.Context, t target) (dir string, err error) {
+	down, up := t.down, t.up
+	if s, ok := t.(server); ok {
+		down, up = s.unmount, s.mount
+	}
+	if err := down(); err != nil {
+		return "", err
+	}
+	if err := dropCaches(); err != nil {
+		return "", err
+	}
+	return up(ctx)
+}
+
 // measure runs the cells of one group on one target.
 func (b *bench) measure(ctx context.Context, t target, g group, s size, round int) (err error) {
 	dir, err := t.up(ctx)
@@ -160,13 +181,7 @@ func (b *bench) measure(ctx context.Context, t target, g group, s size, round in
 	for _, c := range g.cells {
 		switch c.heat {
 		case cold:
-			if err := t.down(); err != nil {
-				return err
-			}
-			if err := dropCaches(); err != nil {
-				return err
-			}
-			if dir, err = t.up(ctx); err != nil {
+			if dir, err = remount(ctx, t); err != nil {
 				return err
 			}
 		case warm:

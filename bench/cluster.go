@@ -34,7 +34,7 @@ type cluster struct {
 	machines []machine
 	addrs    []string // of those with metadata
 	stores   int      // of all machines
-	mount    *process
+	mounted  *process
 }
 
 // A machine is a dosd.
@@ -190,7 +190,11 @@ func (c *cluster) up(ctx context.Context) (_ string, err error) {
 	if err := c.awaitWhole(ctx); err != nil {
 		return "", err
 	}
-	if c.mount, err = c.mountAt(ctx, c.point); err != nil {
+	return c.mount(ctx)
+}
+
+func (c *cluster) mount(ctx context.Context) (_ string, err error) {
+	if c.mounted, err = c.mountAt(ctx, c.point); err != nil {
 		return "", err
 	}
 	dir := filepath.Join(c.point, "bench")
@@ -200,10 +204,12 @@ func (c *cluster) up(ctx context.Context) (_ string, err error) {
 	return dir, nil
 }
 
+func (c *cluster) unmount() error { return stop(&c.mounted) }
+
 // down ends the machines after the mount, those with metadata last: the others need
 // them to leave in order.
 func (c *cluster) down() error {
-	err := stop(&c.mount)
+	err := c.unmount()
 	for i := range slices.Backward(c.machines) {
 		err = errors.Join(err, stop(&c.machines[i].proc))
 	}
