@@ -32,6 +32,10 @@ const (
 	// failure from the first to the last.
 	passMin = 250 * time.Millisecond
 	passMax = 30 * time.Second
+	// The pause before a call is tried again, five times as long with each: who was at a
+	// machine that is lost is at another one within half a second as a rule.
+	againMin = passMin / 16
+	againMax = time.Second
 	// loadFor is how long what an instance said of its load counts.
 	loadFor = time.Second
 )
@@ -184,7 +188,7 @@ type attempt struct {
 
 func (a *attempt) run(ctx context.Context) (*Conversation, error) {
 	fresh := a.how.Fresh
-	for pause := passMin / 16; ; pause *= 2 {
+	for pause := againMin; ; pause = min(5*pause, againMax) {
 		st, err := a.d.status(ctx, a.request.Service, fresh)
 		if err != nil {
 			return nil, err
@@ -196,22 +200,26 @@ func (a *attempt) run(ctx context.Context) (*Conversation, error) {
 			a.end = time.Now().Add(a.request.Timeout)
 		}
 		list := a.d.order(st)
-		if len(list) == 0 {
-			if !fresh {
-				fresh = true
+		switch {
+		case len(list) > 0:
+			c, busy, err := a.round(ctx, list)
+			if c != nil || err != nil {
+				return c, err
+			}
+			if fresh = true; busy {
+				pause = againMin
 				continue
 			}
-			return nil, fmt.Errorf("service %q: %w", a.request.Service, meta.Refused)
-		}
-		c, busy, err := a.round(ctx, list)
-		if c != nil || err != nil {
-			return c, err
-		}
-		if fresh = true; busy {
-			pause = passMin / 16
+		case !fresh:
+			fresh = true
 			continue
+		case len(st.Instances) == 0:
+			return nil, fmt.Errorf("service %q: %w", a.request.Service, meta.Refused)
+		default: // they are on their way to another machine
+			a.fails++
+			a.last = fmt.Errorf("service %q: who serves it cannot be reached: %w", a.request.Service, meta.HostDown)
 		}
-		if a.fails > st.Service.Settings.Retries {
+		if a.fails > st.Service.Settings.Retries || !time.Now().Before(a.end) {
 			return nil, a.last
 		}
 		wait(ctx, pause)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"dos/meta"
@@ -16,6 +17,7 @@ import (
 	"dos/meta/exchange"
 	"dos/meta/metatest"
 	"dos/meta/node"
+	"dos/meta/state"
 )
 
 // ways leads to exchanges in this process, of which some are cut off.
@@ -357,6 +359,98 @@ func TestRPCNext(t *testing.T) {
 			t.Fatalf("%+v", st)
 		}
 	}
+}
+
+// A stalled service does not answer as long as somebody has it.
+type stalled struct {
+	client.Sender
+	turn chan struct{} // has room for one
+}
+
+func (s *stalled) Do(ctx context.Context, cmd state.Command) (state.Reply, error) {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	return s.Sender.Do(ctx, cmd)
+}
+
+// Who serves one call after the other, and cannot come back because the metadata service does
+// not answer, was there all the time when it does; and not if he does not come then.
+func TestRPCLinger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newRPCWorld(t)
+		slow := &stalled{Sender: w.meta, turn: make(chan struct{}, 1)}
+		x := new(exchange.Exchange)
+		w.reach.there["a"] = x
+		info, err := client.Session{Caller: client.Direct(w.meta, 0)}.Open(t.Context(), "test", "a", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := client.NewServer(client.Always(client.Direct(slow, info.ID), info.ID), &ways{there: w.reach.there, own: "a"}, "a")
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+		serve := func() {
+			reply := make(chan error)
+			go func() {
+				_, err := w.dialer.Call(t.Context(), "s", []byte("x"))
+				for errors.Is(err, meta.Refused) {
+					time.Sleep(time.Millisecond)
+					_, err = w.dialer.Call(t.Context(), "s", []byte("x"))
+				}
+				reply <- err
+			}()
+			in, err := s.Next(t.Context(), "s", client.Who{}, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = in.Reply(t.Context(), []byte("y"))
+			in.Done(false)
+			if err := <-reply; err != nil {
+				t.Error(err)
+			}
+		}
+		number := func() uint64 {
+			t.Helper()
+			st, err := w.dialer.Status(t.Context(), "s")
+			if err != nil || len(st.Instances) > 1 {
+				t.Fatalf("%+v, %v", st, err)
+			}
+			if len(st.Instances) == 0 {
+				return 0
+			}
+			return st.Instances[0].Number
+		}
+		serve()
+		first := number()
+		for _, away := range []time.Duration{500 * time.Millisecond, 1400 * time.Millisecond} {
+			time.Sleep(away)
+			serve()
+			if got := number(); got != first {
+				t.Errorf("after %v it is instance %d, and was %d", away, got, first)
+			}
+		}
+		slow.turn <- struct{}{}
+		time.Sleep(10 * time.Second)
+		if got := number(); got != first {
+			t.Errorf("while nobody could come it is instance %d, and was %d", got, first)
+		}
+		<-slow.turn
+		time.Sleep(200 * time.Millisecond)
+		serve()
+		if got := number(); got != first {
+			t.Errorf("when all answers again it is instance %d, and was %d", got, first)
+		}
+		time.Sleep(2 * time.Second)
+		if got := number(); got != 0 {
+			t.Errorf("when nobody has come, instance %d is there", got)
+		}
+		serve()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		w.dialer.Close()
+	})
 }
 
 func TestMay(t *testing.T) {

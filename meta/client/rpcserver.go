@@ -16,8 +16,11 @@ import (
 
 const (
 	// lingerTime is how long an instance outlives the last of those who waited for its
-	// calls: a shell that serves one call after the other is gone in between.
+	// calls: a shell that serves one call after the other is gone in between. It cannot come
+	// back while the metadata service does not answer, as in an election; from when that does
+	// it has lingerMore.
 	lingerTime = time.Second
+	lingerMore = lingerTime / 2
 	// The pause before an instance looks for an exchange again, doubling.
 	whereMin = 20 * time.Millisecond
 	whereMax = time.Second
@@ -58,6 +61,7 @@ type serving struct {
 	service string
 	spec    call.Instance
 	stop    context.CancelFunc
+	reach   func() // returns when the metadata service has answered, or the instance is stopped
 
 	// Its own: of run.
 	session meta.SessionID
@@ -110,7 +114,8 @@ func (s *Server) begin(service string, who Who) (*serving, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	in := &serving{
 		server: s, service: service, stop: cancel, changed: make(chan struct{}),
-		spec: call.Instance{Node: short(who.Node), UID: who.UID, PID: who.PID, Target: short(who.Target)},
+		spec:  call.Instance{Node: short(who.Node), UID: who.UID, PID: who.PID, Target: short(who.Target)},
+		reach: func() { _, _ = RPC{s.stay}.Status(ctx, service) }, // whatever it says
 	}
 	s.instances[in] = struct{}{}
 	s.running.Go(func() { in.run(ctx) })
@@ -346,15 +351,29 @@ func (s *Server) unuse(in *serving, now bool) {
 		drop()
 		return
 	}
-	var timer *time.Timer
-	timer = time.AfterFunc(lingerTime, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if in.users == 0 && in.linger == timer {
-			drop()
-		}
+	// then does something if nobody has come until after a while.
+	then := func(after time.Duration, do func()) {
+		var timer *time.Timer
+		timer = time.AfterFunc(after, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if in.linger == timer && !s.over {
+				do()
+			}
+		})
+		in.linger = timer
+	}
+	then(lingerTime, func() {
+		asked := in.linger
+		s.running.Go(func() {
+			in.reach()
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if in.linger == asked && !s.over {
+				then(lingerMore, drop)
+			}
+		})
 	})
-	in.linger = timer
 }
 
 // A Handler does a call. What it returns is why there is no reply; nil is for a call
