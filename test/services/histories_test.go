@@ -25,6 +25,9 @@ func TestServices(t *testing.T) {
 	t.Run("killed", func(t *testing.T) { killed(t, sites, rnd) })
 	t.Run("stopped", func(t *testing.T) { stopped(t, sites) })
 	t.Run("order", func(t *testing.T) { order(t, c, sites) })
+	if *long {
+		t.Run("calls", func(t *testing.T) { calls(t, c, sites, rnd) })
+	}
 	t.Run("histories", func(t *testing.T) { histories(t, c, sites, rnd) })
 }
 
