@@ -21,6 +21,7 @@ import (
 	"dos/internal/admission"
 	"dos/internal/cache"
 	"dos/internal/fleet"
+	"dos/internal/gateway/calls"
 	"dos/internal/rights"
 	"dos/internal/rpc"
 	"dos/internal/trust"
@@ -331,7 +332,10 @@ func (m *Machine) serveCalls(ctx context.Context) error {
 	if m.meta != nil {
 		services = append(services, metarpc.Serve(rights.NewMeta(m.meta, who)), m.office.Service())
 	}
-	return rpc.Serve(ctx, m.port.Listener(protoCalls), rpc.ServerConfig{}, services...)
+	dialer := client.NewDialer(m.service.anyone(), m.ways, "machine "+m.data.node)
+	defer dialer.Close()
+	others := calls.GRPC(dialer, access.Named, rights.Call(who))
+	return rpc.Serve(ctx, m.port.Listener(protoCalls), rpc.ServerConfig{Raw: others}, services...)
 }
 
 // serveBulk answers what has much payload.

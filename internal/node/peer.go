@@ -19,7 +19,7 @@ import (
 const (
 	protoCalls = rpc.HTTP2  // gRPC: metadata, stores, and the service below
 	protoBulk  = rpc.Bulk   // stores, where there is much to carry
-	protoAdmin = "http/1.1" // package admin, and calls (package gateway/http)
+	protoAdmin = "http/1.1" // package admin, and calls (package gateway/calls)
 	protoRaft  = replica.Protocol
 )
 

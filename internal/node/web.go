@@ -15,8 +15,8 @@ import (
 	"dos/fuse/vfs"
 	"dos/internal/access"
 	"dos/internal/admin"
+	"dos/internal/gateway/calls"
 	"dos/internal/gateway/files"
-	gateway "dos/internal/gateway/http"
 	"dos/internal/gateway/passwords"
 	"dos/internal/gateway/web"
 	"dos/internal/rights"
@@ -28,9 +28,9 @@ import (
 type site func(named func(name string) (access.User, error)) http.Handler
 
 // pages puts what there is together.
-func pages(calls *client.Dialer, tree files.Config, administration http.Handler) http.Handler {
+func pages(dialer *client.Dialer, tree files.Config, administration http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/rpc/", gateway.Handler(calls, tree.Named))
+	mux.Handle("/rpc/", calls.Handler(dialer, tree.Named))
 	h := files.Handler(tree)
 	mux.Handle("/fs/", h)
 	mux.Handle("/webhdfs/", h)
@@ -81,9 +81,9 @@ func (m *Machine) serveWeb(ctx context.Context) error {
 }
 
 // site is what is at the port.
-func (m *Machine) site(calls *client.Dialer, scheme string) site {
+func (m *Machine) site(dialer *client.Dialer, scheme string) site {
 	return func(named func(name string) (access.User, error)) http.Handler {
-		return pages(calls, files.Config{Scheme: scheme, Named: named, Tree: m.files.await}, admin.Handler(m.adminServices()))
+		return pages(dialer, files.Config{Scheme: scheme, Named: named, Tree: m.files.await}, admin.Handler(m.adminServices()))
 	}
 }
 

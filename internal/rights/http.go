@@ -37,7 +37,7 @@ var Admin = Methods{
 	"/rotation":   trust.Admin,
 }
 
-// Calls are the paths of package gateway/http: whoever changes files calls.
+// Calls are the paths of package gateway/calls: whoever changes files calls.
 var Calls = Methods{
 	"/rpc/": trust.ReadWrite,
 }

@@ -117,3 +117,14 @@ func Guard(s rpc.Service, need Methods, who func(context.Context) (trust.Peer, e
 	}
 	return guarded
 }
+
+// Call says no to who may not call services by gRPC, as Calls does by HTTP.
+func Call(who func(context.Context) (trust.Peer, error)) func(context.Context) error {
+	return func(ctx context.Context) error {
+		peer, err := who(ctx)
+		if err == nil && peer.Rights < trust.ReadWrite {
+			err = fmt.Errorf("%w: calls are for %v, not for %v", trust.ErrRefused, trust.ReadWrite, peer.Identity)
+		}
+		return err
+	}
+}

@@ -158,23 +158,28 @@ func (f *Frame) unmarshal(data mem.BufferSlice) error {
 	return nil
 }
 
-// codec makes frames the messages of gRPC (encoding.CodecV2).
+// codec makes frames the messages of gRPC (encoding.CodecV2), and those of a Raw what they are.
 type codec struct{}
 
 func (codec) Name() string { return "dos" }
 
 func (codec) Marshal(v any) (mem.BufferSlice, error) {
-	f, ok := v.(*Frame)
-	if !ok {
-		return nil, fmt.Errorf("%T is not a frame", v)
+	switch v := v.(type) {
+	case *Frame:
+		return v.marshal()
+	case *rawMessage:
+		return mem.BufferSlice{mem.SliceBuffer(*v)}, nil
 	}
-	return f.marshal()
+	return nil, fmt.Errorf("%T is not a frame", v)
 }
 
 func (codec) Unmarshal(data mem.BufferSlice, v any) error {
-	f, ok := v.(*Frame)
-	if !ok {
-		return fmt.Errorf("%T is not a frame", v)
+	switch v := v.(type) {
+	case *Frame:
+		return v.unmarshal(data)
+	case *rawMessage:
+		*v = data.Materialize()
+		return nil
 	}
-	return f.unmarshal(data)
+	return fmt.Errorf("%T is not a frame", v)
 }

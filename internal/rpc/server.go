@@ -37,6 +37,8 @@ type ServerConfig struct {
 	TLS *tls.Config
 	// Plain says that connections need no TLS here: for tests.
 	Plain bool
+	// Raw answers what is asked of services that are none of ours; optional.
+	Raw *Raw
 }
 
 // Serve serves the services on l until ctx ends, and then returns nil. It
@@ -58,6 +60,9 @@ func Serve(ctx context.Context, l net.Listener, c ServerConfig, services ...Serv
 		grpc.WaitForHandlers(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepTime, Timeout: keepTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepTime / 2, PermitWithoutStream: true}),
+	}
+	if c.Raw != nil {
+		options = append(options, grpc.UnknownServiceHandler(c.Raw.handler))
 	}
 	_, ofPort := l.(*queue)
 	switch {

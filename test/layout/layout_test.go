@@ -40,7 +40,7 @@ var may = map[string][]string{
 	"internal/tasktree":          {"fuse/vfs", "internal/access", "meta", "meta/task", "procfs", "procfs/tasks"},
 	"internal/steward":           {"chunk", "meta", "meta/members", "meta/namespace"},
 	"internal/gateway/files":     {"fuse/vfs", "internal/access", "meta", "procfs"},
-	"internal/gateway/http":      {"internal/access", "meta", "meta/call", "meta/client", "meta/exchange"},
+	"internal/gateway/calls":     {"internal/access", "internal/rpc", "meta", "meta/call", "meta/client", "meta/exchange"},
 	"internal/gateway/passwords": {"internal/trust", "meta"},
 	"internal/gateway/redis":     {"internal/cache", "internal/gateway/passwords", "internal/trust", "meta", "meta/cache", "meta/kv", "meta/queue"},
 	"internal/gateway/web":       {"internal/gateway/passwords", "internal/rights", "internal/trust"},

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -87,6 +88,31 @@ func TestHTTP(t *testing.T) {
 		}
 		host, port, _ := strings.Cut(c.Machines[1].Addr, ":")
 		if r := cluster.Run(t, python, "testdata/webhdfs.py", host, port, filepath.Join(dir, "rw")); r.Code != 0 || r.Stdout != "ok\n" {
+			t.Errorf("exit status %d, %q\n%s", r.Code, r.Stdout, r.Stderr)
+		}
+	})
+
+	t.Run("grpc", func(t *testing.T) {
+		python := "/usr/bin/python3"
+		if exec.CommandContext(t.Context(), python, "-c", "import grpc").Run() != nil {
+			t.Skip("gRPC for Python is not installed (apt-get install python3-grpcio)")
+		}
+		serve := exec.CommandContext(t.Context(), "bash", "-c", "mkdir -m 700 rpc/upper rpc/idle; while exec 3<>rpc/upper/serve; do tr a-z A-Z <&3 >&3; exec 3>&-; done")
+		serve.Dir = m.Point
+		serve.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		serve.Cancel = func() error { return syscall.Kill(-serve.Process.Pid, syscall.SIGKILL) }
+		if err := serve.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = serve.Cancel(); _ = serve.Wait() }()
+		cluster.Await(t, time.Minute, func() error {
+			if list, err := os.ReadDir(m.Path("rpc/upper/instances")); err != nil || len(list) == 0 {
+				return fmt.Errorf("nobody serves: %v", err)
+			}
+			return nil
+		})
+		to := c.Machines[2]
+		if r := cluster.Run(t, python, "testdata/rawcalls.py", to.Addr, to.Name, filepath.Join(dir, "rw"), filepath.Join(dir, "ro")); r.Code != 0 || r.Stdout != "ok\n" {
 			t.Errorf("exit status %d, %q\n%s", r.Code, r.Stdout, r.Stderr)
 		}
 	})

@@ -1,43 +1,28 @@
-// Package http is the door for who speaks HTTP: calls of services.
-//
-//	POST /rpc/SVC        the body is the request, the body of the answer the reply
-//
-// with the header Dos-Timeout: 5s, or less, for another timeout than the service's. Who
-// calls is who the query says, ?user=UID or ?user=NAME of a user of this machine, else root:
-// whoever shows a certificate to change files at all may do so as any user, as with a mount.
-//
-// A failure before the reply has begun is a status and a sentence, with the kind in the
-// header Dos-Kind: 404 no such service, 403 not for that user, 503 nobody serves it, 504
-// nothing came for the timeout, 502 who served failed or was lost. After that the
-// connection breaks, so that a reply that is cut does not look whole.
-package http
+package calls
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
-	"time"
 
-	"dos/internal/access"
 	"dos/meta"
-	"dos/meta/call"
 	"dos/meta/client"
 	"dos/meta/exchange"
 )
 
-// Calls is what this room needs of a client (client.Dialer).
-type Calls interface {
-	Status(ctx context.Context, service string) (call.Status, error)
-	Open(ctx context.Context, service string, data []byte, last bool, size int64, how client.Calling) (*client.Conversation, error)
-}
-
-// Named says who somebody is that says to be a user of such a name, or nothing (access.Named).
-type Named func(name string) (access.User, error)
-
 // Handler serves calls to whoever gets here: whether a peer may is decided before.
+//
+//	POST /rpc/SVC        the body is the request, the body of the answer the reply
+//
+// with the header Dos-Timeout: 5s, or less, for another timeout than the service's, and
+// ?user=UID or ?user=NAME for who calls.
+//
+// A failure before the reply has begun is a status and a sentence, with the kind in the
+// header Dos-Kind: 404 no such service, 403 not for that user, 503 nobody serves it, 504
+// nothing came for the timeout, 502 who served failed or was lost. After that the
+// connection breaks, so that a reply that is cut does not look whole.
 func Handler(c Calls, named Named) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /rpc/{service}", func(w http.ResponseWriter, r *http.Request) {
@@ -73,23 +58,10 @@ func fail(w http.ResponseWriter, err error) {
 
 // answer makes the call. An error is of before the reply has begun.
 func answer(w http.ResponseWriter, r *http.Request, c Calls, named Named) error {
-	who, err := named(r.URL.Query().Get("user"))
-	if err != nil {
-		return err
-	}
 	service := r.PathValue("service")
-	how := client.Calling{Fresh: true, By: fmt.Sprintf("uid %d by http from %s", who.UID, r.RemoteAddr)}
-	if text := r.Header.Get("Dos-Timeout"); text != "" {
-		if how.Timeout, err = time.ParseDuration(text); err != nil || how.Timeout <= 0 {
-			return fmt.Errorf("timeout %.80q is not one such as 5s: %w", text, meta.Invalid)
-		}
-	}
-	st, err := c.Status(r.Context(), service)
+	how, err := calling(r.Context(), c, named, service, r.URL.Query().Get("user"), r.Header.Get("Dos-Timeout"), "http from "+r.RemoteAddr)
 	if err != nil {
 		return err
-	}
-	if err := client.May(st.Service, who.UID, who.GID, 1); err != nil {
-		return fmt.Errorf("service %q is not for user %d: %w", service, who.UID, err)
 	}
 	first := make([]byte, exchange.FirstMax)
 	n, err := io.ReadFull(r.Body, first)
