@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -60,7 +61,13 @@ func mountCluster(ctx context.Context, c MountConfig) (err error) {
 		Map: func(ctx context.Context, since uint64) (members.Map, error) {
 			return client.Members{Caller: service.anyone()}.Map(ctx, since)
 		},
-		Dial: func(n members.Node) (fleet.Peer, error) { return dialPeer(keys, &dialled, n, warmMount) },
+		Dial: func(n members.Node) (fleet.Peer, error) {
+			warm := 0
+			if slices.Contains(n.Roles, roleChunk) {
+				warm = warmMount
+			}
+			return dialPeer(keys, &dialled, n, warm)
+		},
 	})
 
 	ways := &exchanges{keys: keys, dialled: &dialled, fleet: machines}
