@@ -319,11 +319,12 @@ func (in *Incoming) Gone() <-chan struct{} { return in.gone }
 // aborted is for a call that nobody waits for any more. The exchange waits for a last
 // word all the same, before it offers the next one.
 func (in *Incoming) aborted() {
+	// Whoever hears that it is gone cannot write any more.
+	in.flow.fail(fmt.Errorf("who called does not wait for the reply any more: %w", meta.Canceled))
 	in.mu.Lock()
+	defer in.mu.Unlock()
 	if !in.lapsed {
 		in.lapsed = true
 		close(in.gone)
 	}
-	in.mu.Unlock()
-	in.flow.fail(fmt.Errorf("who called does not wait for the reply any more: %w", meta.Canceled))
 }
