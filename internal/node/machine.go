@@ -97,6 +97,7 @@ type Machine struct {
 	holding  holding           // of which this machine is one
 	exchange exchange.Exchange // of calls, to which ways lead, and to the others'
 	ways     *exchanges
+	dialer   *client.Dialer // of calls that come by HTTP or gRPC
 	fleet    *fleet.Fleet
 	stores   atomic.Pointer[stores] // nil until they are registered
 	charge   atomic.Pointer[upkeep] // nil while another machine is in charge
@@ -196,6 +197,7 @@ func openMachine(ctx context.Context, c MachineConfig) (_ *Machine, err error) {
 		Self: m.data.node, Local: m.local,
 	})
 	m.ways = &exchanges{name: m.data.node, addr: c.Listen, own: &m.exchange, keys: m.keys, dialled: &m.dialled, fleet: m.fleet}
+	m.dialer = client.NewDialer(m.service.anyone(), m.ways, "machine "+m.data.node)
 	return m, nil
 }
 
@@ -332,9 +334,7 @@ func (m *Machine) serveCalls(ctx context.Context) error {
 	if m.meta != nil {
 		services = append(services, metarpc.Serve(rights.NewMeta(m.meta, who)), m.office.Service())
 	}
-	dialer := client.NewDialer(m.service.anyone(), m.ways, "machine "+m.data.node)
-	defer dialer.Close()
-	others := calls.GRPC(dialer, access.Named, rights.Call(who))
+	others := calls.GRPC(m.dialer, access.Named, rights.Call(who))
 	return rpc.Serve(ctx, m.port.Listener(protoCalls), rpc.ServerConfig{Raw: others}, services...)
 }
 
@@ -362,9 +362,7 @@ func (m *Machine) serveAdmin(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return serveHTTP(ctx, l, admin.Handler(m.adminServices())) })
 	g.Go(func() error {
-		dialer := client.NewDialer(m.service.anyone(), m.ways, "machine "+m.data.node)
-		defer dialer.Close()
-		return serveHTTP(ctx, m.port.Listener(protoAdmin), rights.HTTP(m.site(dialer, "https")(access.Named), rights.Port, m.keys))
+		return serveHTTP(ctx, m.port.Listener(protoAdmin), rights.HTTP(m.site("https")(access.Named), rights.Port, m.keys))
 	})
 	return errors.Join(g.Wait(), remove(), os.Remove(m.data.sock()))
 }
@@ -427,6 +425,7 @@ func (m *Machine) close() error {
 		m.holders.close()
 	}
 	if m.ways != nil {
+		m.dialer.Close()
 		m.ways.close()
 	}
 	errs = append(errs, m.closeMeta())

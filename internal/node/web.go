@@ -73,17 +73,15 @@ func (m *Machine) serveWeb(ctx context.Context) error {
 		return nil
 	}
 	defer m.web.Close()
-	dialer := client.NewDialer(m.service.anyone(), m.ways, "machine "+m.data.node)
-	defer dialer.Close()
 	return insist(ctx, "the port for HTTP", func(ctx context.Context) error {
-		return serveWeb(ctx, m.web, client.Trust{Caller: m.service.anyone()}, m.site(dialer, "http"))
+		return serveWeb(ctx, m.web, client.Trust{Caller: m.service.anyone()}, m.site("http"))
 	})
 }
 
 // site is what is at the port.
-func (m *Machine) site(dialer *client.Dialer, scheme string) site {
+func (m *Machine) site(scheme string) site {
 	return func(named func(name string) (access.User, error)) http.Handler {
-		return pages(dialer, files.Config{Scheme: scheme, Named: named, Tree: m.files.await}, admin.Handler(m.adminServices()))
+		return pages(m.dialer, files.Config{Scheme: scheme, Named: named, Tree: m.files.await}, admin.Handler(m.adminServices()))
 	}
 }
 

@@ -129,17 +129,24 @@ func (u *user) Fenced() {
 	u.fenced = append(u.fenced, u.p.Session())
 }
 
+// present returns a Presence that has a session with a service.
+func present(t *testing.T) (*service, *Presence) {
+	t.Helper()
+	s := &service{ended: make(map[meta.SessionID]bool), said: make(map[meta.SessionID]int)}
+	start := time.Now()
+	p := &Presence{
+		sender: s, open: session.Open{Name: "test", TTL: SessionTTL, Files: true},
+		log: slog.New(slog.DiscardHandler), clock: func() time.Duration { return time.Since(start) },
+	}
+	if err := p.begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s, p
+}
+
 func TestPresence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &service{ended: make(map[meta.SessionID]bool), said: make(map[meta.SessionID]int)}
-		start := time.Now()
-		p := &Presence{
-			sender: s, open: session.Open{Name: "test", TTL: SessionTTL, Files: true},
-			log: slog.New(slog.DiscardHandler), clock: func() time.Duration { return time.Since(start) },
-		}
-		if err := p.begin(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		s, p := present(t)
 		u := &user{p: p, recalled: make(map[meta.Ino]int)}
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
@@ -245,15 +252,7 @@ func TestPresenceName(t *testing.T) {
 // what he asks is sent in no later session than the one that he was admitted to.
 func TestPresenceAdmit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &service{ended: make(map[meta.SessionID]bool), said: make(map[meta.SessionID]int)}
-		start := time.Now()
-		p := &Presence{
-			sender: s, open: session.Open{Name: "test", TTL: SessionTTL, Files: true},
-			log: slog.New(slog.DiscardHandler), clock: func() time.Duration { return time.Since(start) },
-		}
-		if err := p.begin(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		s, p := present(t)
 		type key struct{}
 		var over atomic.Bool
 		var first func() // done when somebody is about to be admitted
